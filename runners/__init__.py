@@ -1,0 +1,1 @@
+"""Runners: agents and job processes."""
