@@ -97,7 +97,9 @@ def copy_generated(source: Path, target: Path) -> None:
 
 def main() -> None:
     """Read the command line and do what it says."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--python", type=Path, metavar="FOLDER")
     parser.add_argument("--image", type=Path, metavar="FILE")
     parser.add_argument("--root", type=Path, default=PROTOS, help="contracts to read for --image")

@@ -152,11 +152,20 @@ def status_of(error: MeshError) -> status_pb2.Status:
     return status
 
 
-def _extra_details(error: MeshError) -> list[error_details_pb2.BadRequest | error_details_pb2.RetryInfo
-                                             | error_details_pb2.ResourceInfo
-                                             | error_details_pb2.PreconditionFailure]:
-    details: list[error_details_pb2.BadRequest | error_details_pb2.RetryInfo
-                  | error_details_pb2.ResourceInfo | error_details_pb2.PreconditionFailure] = []
+def _extra_details(
+    error: MeshError,
+) -> list[
+    error_details_pb2.BadRequest
+    | error_details_pb2.RetryInfo
+    | error_details_pb2.ResourceInfo
+    | error_details_pb2.PreconditionFailure
+]:
+    details: list[
+        error_details_pb2.BadRequest
+        | error_details_pb2.RetryInfo
+        | error_details_pb2.ResourceInfo
+        | error_details_pb2.PreconditionFailure
+    ] = []
     if error.violations:
         bad = error_details_pb2.BadRequest()
         for violation in error.violations:
