@@ -1,0 +1,93 @@
+"""Wakes those who wait, inside one scheduler process.
+
+A wake-up is a hint and carries nothing: whoever wakes reads the store. Losing one costs only
+latency, because every waiter also looks by itself from time to time.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+from scheduler.store.record import Effects, Stop
+
+ANY_JOB = "jobs"
+"""Topic: some job changed."""
+
+QUEUE = "queue"
+"""Topic: a job may be claimed, or a place on a runner is free."""
+
+SWEEP = "sweep"
+"""Topic: a job ended, or waits for a moment in time."""
+
+
+def job_topic(job_id: str) -> str:
+    """Topic: one job changed."""
+    return f"job:{job_id}"
+
+
+class Subscription:
+    """Remembers whether its topic was woken since it was last waited for."""
+
+    def __init__(self) -> None:
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Let the next or present wait return."""
+        self._woken.set()
+
+    async def wait(self, timeout: float) -> None:
+        """Return when woken, or after `timeout` seconds."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), timeout)
+        self._woken.clear()
+
+
+class Hub:
+    """Who waits for what."""
+
+    def __init__(self) -> None:
+        self._topics: defaultdict[str, set[Subscription]] = defaultdict(set)
+        self._stop_listeners: dict[str, Callable[[Stop], None]] = {}
+
+    @contextmanager
+    def subscribe(self, topic: str) -> Iterator[Subscription]:
+        """Listen to a topic. Subscribe before reading, or a change in between is missed."""
+        subscription = Subscription()
+        self._topics[topic].add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._topics[topic].discard(subscription)
+            if not self._topics[topic]:
+                del self._topics[topic]
+
+    @contextmanager
+    def listen_for_stops(self, runner_id: str, listener: Callable[[Stop], None]) -> Iterator[None]:
+        """Call `listener` when an attempt on the runner is to be stopped."""
+        self._stop_listeners[runner_id] = listener
+        try:
+            yield
+        finally:
+            if self._stop_listeners.get(runner_id) is listener:
+                del self._stop_listeners[runner_id]
+
+    def wake(self, topic: str) -> None:
+        """Wake everybody who listens to a topic."""
+        for subscription in self._topics.get(topic, ()):
+            subscription.wake()
+
+    def publish(self, effects: Effects) -> None:
+        """Wake everybody whom a committed change concerns."""
+        for job_id in effects.changed:
+            self.wake(job_topic(job_id))
+        if effects.changed:
+            self.wake(ANY_JOB)
+        if effects.claimable:
+            self.wake(QUEUE)
+        if effects.ended or effects.timed:
+            self.wake(SWEEP)
+        for stop in effects.stops:
+            listener = self._stop_listeners.get(stop.runner_id)
+            if listener is not None:
+                listener(stop)

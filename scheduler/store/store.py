@@ -1,0 +1,77 @@
+"""The store as the rest of the scheduler sees it: read, change, and tell what a change leads to."""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from scheduler.store import migrate, record
+from scheduler.store.engine import Database
+from scheduler.store.record import Effects, JobRecord
+from visionmesh import names
+from visionmesh.errors import not_found
+
+
+class Change:
+    """A writing transaction: rows loaded through it are written when it ends."""
+
+    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+        self.connection = connection
+        self.now = now
+        self.effects = Effects()
+        self._records: dict[str, JobRecord] = {}
+
+    async def jobs(self, job_ids: Iterable[str]) -> dict[str, JobRecord]:
+        """Lock and load jobs; those that do not exist are left out."""
+        wanted = set(job_ids)
+        missing = wanted - self._records.keys()
+        if missing:
+            self._records |= await record.load(self.connection, missing)
+        return {job_id: self._records[job_id] for job_id in sorted(wanted) if job_id in self._records}
+
+    async def job(self, job_id: str) -> JobRecord:
+        """Lock and load one job. Raises NOT_FOUND."""
+        loaded = await self.jobs([job_id])
+        if job_id not in loaded:
+            raise not_found("job", names.job_name(job_id))
+        return loaded[job_id]
+
+    async def flush(self) -> None:
+        """Write every loaded row that changed."""
+        dirty = [loaded for loaded in self._records.values() if loaded.dirty]
+        self.effects.add(await record.flush_all(self.connection, dirty, self.now))
+
+
+class Store:
+    """One database, and the listener for what committed changes lead to."""
+
+    def __init__(self, url: str, on_commit: Callable[[Effects], None]) -> None:
+        self._database = Database(url)
+        self._on_commit = on_commit
+
+    async def open(self) -> None:
+        """Bring the schema up to date."""
+        await migrate.upgrade(self._database)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._database.close()
+
+    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection for reading."""
+        return self._database.read()
+
+    @asynccontextmanager
+    async def change(self) -> AsyncIterator[Change]:
+        """A transaction; its effects are told once it is committed."""
+        async with self._database.write() as connection:
+            change = Change(connection, await self._database.now(connection))
+            yield change
+            await change.flush()
+        self._on_commit(change.effects)
+
+    async def now(self) -> datetime:
+        """The database's clock."""
+        async with self._database.read() as connection:
+            return await self._database.now(connection)
