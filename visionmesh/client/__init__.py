@@ -8,7 +8,7 @@
 Whatever goes wrong is raised as visionmesh.errors.MeshError.
 """
 
-from visionmesh.client._archive import folder_digest
+from visionmesh.client._archive import file_digest, folder_digest, folder_files
 from visionmesh.client._client import DEFAULT_ADDRESS, AsyncClient
 from visionmesh.client._errors import TransportError
 from visionmesh.client._jobs import TERMINAL_STATES, JobHandle
@@ -21,5 +21,7 @@ __all__ = [
     "JobHandle",
     "ProgressCallback",
     "TransportError",
+    "file_digest",
     "folder_digest",
+    "folder_files",
 ]

@@ -1,0 +1,5 @@
+"""`python -m visionmesh.cli` is `vmesh`."""
+
+from visionmesh.cli import main
+
+main()

@@ -1,0 +1,139 @@
+"""vmesh train, validate, infer: submit a job and, unless detached, stay with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from visionmesh.cli import _specs, _words
+from visionmesh.cli._console import as_json, as_line, data_console, status_console
+from visionmesh.cli._follow import follow
+from visionmesh.cli._inputs import Inputs
+from visionmesh.cli._live import Board
+from visionmesh.cli._options import MeshOptions, Output
+from visionmesh.cli._result import show_job_result
+from visionmesh.cli._run import Exit, exit_of_state, run
+from visionmesh.cli._specs import InferOptions, SubmitOptions, TrainOptions, ValidateOptions
+from visionmesh.client import AsyncClient, JobHandle
+from visionmesh.v1 import job_pb2
+
+DatasetOption = Annotated[
+    str, typer.Option(help="A dataset's name, or a local folder or zip, which is sent.")
+]
+CheckpointOption = Annotated[
+    str,
+    typer.Option(help="A job (its best checkpoint), an artifact's name, or a local file, which is sent."),
+]
+OptionalCheckpointOption = Annotated[
+    str, typer.Option(help="Weights to start from: as for validate. Default: random.", show_default=False)
+]
+ImagesOption = Annotated[
+    list[str],
+    typer.Option(help="A folder, zip or image, which is sent; or dataset:split; or URIs. Repeat for more."),
+]
+
+
+def train(
+    dataset: DatasetOption,
+    train_options: TrainOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+    checkpoint: OptionalCheckpointOption = "",
+) -> None:
+    """Train a model on a dataset."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        # What can be refused at once is, before anything is sent.
+        _specs.train_spec(train_options, "", "")
+        weights = await inputs.checkpoint(checkpoint) if checkpoint else ""
+        spec = _specs.train_spec(train_options, await inputs.dataset(dataset), weights)
+        return job_pb2.Job(train=spec)
+
+    run(_submit(mesh, submit, build))
+
+
+def validate(
+    dataset: DatasetOption,
+    checkpoint: CheckpointOption,
+    validate_options: ValidateOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+) -> None:
+    """Measure a checkpoint on a labelled split."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        _specs.validate_spec(validate_options, "", "")
+        weights = await inputs.checkpoint(checkpoint)
+        spec = _specs.validate_spec(validate_options, await inputs.dataset(dataset), weights)
+        return job_pb2.Job(validate=spec)
+
+    run(_submit(mesh, submit, build))
+
+
+def infer(
+    images: ImagesOption,
+    checkpoint: CheckpointOption,
+    infer_options: InferOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+) -> None:
+    """Predict on images."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        _specs.infer_spec(infer_options, job_pb2.ImageSource(), "")
+        weights = await inputs.checkpoint(checkpoint)
+        spec = _specs.infer_spec(infer_options, await inputs.images(images), weights)
+        return job_pb2.Job(infer=spec)
+
+    run(_submit(mesh, submit, build))
+
+
+async def _submit(
+    mesh: MeshOptions, options: SubmitOptions, build: Callable[[Inputs], Awaitable[job_pb2.Job]]
+) -> Exit:
+    _specs.queued(job_pb2.Job(), options)
+    status = status_console()
+    async with AsyncClient(mesh.address) as client:
+        job = _specs.queued(await build(Inputs(client, status)), options)
+        handle = await client.create_job(job, options.request_id or None, options.dry_run)
+        assert handle.latest is not None  # noqa: S101 - create_job has just set it
+        if options.dry_run:
+            status.print("[green]The job would be accepted.[/] Nothing was submitted.")
+            _print_job(handle.latest, options.output, as_json(handle.latest))
+            return Exit.OK
+        if options.detach:
+            status.print(f"[dim]Submitted. Follow it with:[/] vmesh watch {handle.name}{_at(mesh)}")
+            _print_job(handle.latest, options.output, handle.name)
+            return Exit.OK
+        return await attach(status, handle, options.output, logs=options.logs, at=_at(mesh))
+
+
+async def attach(
+    status: Console, handle: JobHandle, output: Output, *, logs: bool = False, after: int = 0, at: str = ""
+) -> Exit:
+    """Stay with a job until it has ended, then print its result; `at` completes a command line."""
+    job = handle.latest or await handle.get()
+    status.print(f"[bold]{handle.name}[/] [dim]{_words.kind(job)}; Ctrl-C leaves it running[/]")
+    try:
+        with Board(status, logs=logs) as board:
+            board.add(job)
+            job = await follow(board, handle, after)
+    except asyncio.CancelledError:
+        status.print(f"\n{handle.name} goes on. Come back to it with:  vmesh watch {handle.name}{at}")
+        status.print(f"Stop it with:  vmesh cancel {handle.name}{at}")
+        raise
+    await show_job_result(data_console(), status, handle, job, output)
+    return exit_of_state(job.state)
+
+
+def _print_job(job: job_pb2.Job, output: Output, text: str) -> None:
+    if output is Output.TABLE:
+        print(text)
+    else:
+        print(as_json(job) if output is Output.JSON else as_line(job))
+
+
+def _at(mesh: MeshOptions) -> str:
+    return f" --address {mesh.address}" if mesh.address else ""

@@ -1,0 +1,180 @@
+"""Tables for people."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Literal
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from visionmesh.cli import _words
+from visionmesh.v1 import job_pb2, result_pb2, runner_pb2
+
+_SHOWN_DETECTIONS = 4
+
+
+def jobs_table(jobs: Iterable[job_pb2.Job], now: datetime) -> Table:
+    """One line per job."""
+    table = _table("JOB", "KIND", "STATE", "PROGRESS", "PRIO", "TRY", "AGE", "NAME")
+    for job in jobs:
+        table.add_row(
+            job.name,
+            _words.kind(job),
+            _words.styled_state(job.state),
+            escape(progress_text(job)),
+            str(job.priority),
+            str(job.attempt),
+            _words.age(job.create_time, now),
+            escape(job.display_name),
+        )
+    return table
+
+
+def progress_text(job: job_pb2.Job) -> str:
+    """How far a job has come, in a few words."""
+    progress = job.progress
+    if progress.total_epochs:
+        text = f"epoch {progress.epoch}/{progress.total_epochs}"
+        best = next((name for name in ("mAP50", "accuracy_top1") if name in progress.metrics), "")
+        return f"{text} {best} {_words.number(progress.metrics[best])}" if best else text
+    if progress.images_total:
+        return f"{progress.images_done}/{progress.images_total} images"
+    return f"{progress.fraction:.0%}" if progress.fraction else ""
+
+
+def show_result(console: Console, result: result_pb2.Result) -> None:
+    """Print the summary of a job's result."""
+    if result.partial:
+        console.print("[yellow]partial: the job has not succeeded[/]")
+    if result.HasField("training"):
+        _show_training(console, result.training)
+    elif result.HasField("validation"):
+        _show_validation(console, result.validation)
+    elif result.HasField("inference"):
+        _show_inference(console, result.inference)
+
+
+def _show_training(console: Console, training: result_pb2.TrainingResult) -> None:
+    stopped = ", stopped early" if training.stopped_early else ""
+    console.print(
+        f"[bold]{training.epochs_completed} epochs{stopped}; the best was epoch {training.best_epoch}[/]"
+    )
+    console.print(metrics_table({"best": training.best_metrics, "last": training.final_metrics}))
+    for checkpoint in training.checkpoints:
+        console.print(f"checkpoint {checkpoint}")
+
+
+def _show_validation(console: Console, validation: result_pb2.ValidationResult) -> None:
+    console.print(f"[bold]{validation.images} images, {validation.instances} labelled objects[/]")
+    console.print(metrics_table({"all": validation.metrics}))
+    if validation.per_class:
+        console.print(per_class_table(validation.per_class))
+    if validation.confusion_matrix.labels:
+        console.print(confusion_table(validation.confusion_matrix))
+
+
+def _show_inference(console: Console, inference: result_pb2.InferenceResult) -> None:
+    failed = f", [red]{inference.failed_images} unreadable[/]" if inference.failed_images else ""
+    console.print(
+        f"[bold]{inference.total_images} images[/]{failed}, "
+        f"{inference.avg_inference_time_ms:.1f} ms each in the network"
+    )
+    if inference.detections_per_class:
+        table = _table("CLASS", "FOUND", right=("FOUND",))
+        for name, count in sorted(inference.detections_per_class.items()):
+            table.add_row(escape(name), str(count))
+        console.print(table)
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
+    """Metrics side by side, one line per row."""
+    names = _words.ordered({name: 0.0 for metrics in rows.values() for name in metrics})
+    table = _table("", *names, right=names)
+    for title, metrics in rows.items():
+        table.add_row(title, *(_words.number(metrics[name]) if name in metrics else "" for name in names))
+    return table
+
+
+def per_class_table(classes: Sequence[result_pb2.ClassMetrics]) -> Table:
+    """Metrics of each class."""
+    names = _words.ordered({name: 0.0 for entry in classes for name in entry.metrics})
+    table = _table("CLASS", "IMAGES", "OBJECTS", *names, right=("IMAGES", "OBJECTS", *names))
+    for entry in classes:
+        values = (_words.number(entry.metrics[name]) if name in entry.metrics else "" for name in names)
+        table.add_row(escape(entry.class_name), str(entry.images), str(entry.instances), *values)
+    return table
+
+
+def confusion_table(matrix: result_pb2.ConfusionMatrix) -> Table:
+    """Counts of predicted (rows) against true (columns) classes; zeros are dots."""
+    labels = list(matrix.labels)
+    title = f"confusion matrix (confidence ≥ {matrix.confidence_threshold:g}, IoU ≥ {matrix.iou_threshold:g})"
+    table = _table("predicted \\ true", *labels, right=labels)
+    table.title, table.title_justify = title, "left"
+    for row, label in enumerate(labels):
+        counts = matrix.counts[row * len(labels) : (row + 1) * len(labels)]
+        cells = [_count(count, "green" if column == row else "red") for column, count in enumerate(counts)]
+        table.add_row(Text(label), *cells)
+    return table
+
+
+def _count(count: float, style: str) -> Text:
+    return Text(f"{count:g}", style=style) if count else Text("·", style="dim")
+
+
+def predictions_table(predictions: Iterable[result_pb2.ImagePrediction]) -> Table:
+    """One line per image: what was found, or why nothing could be."""
+    table = _table("#", "IMAGE", "FOUND")
+    for prediction in predictions:
+        table.add_row(str(prediction.index), escape(image_name(prediction)), found_text(prediction))
+    return table
+
+
+def image_name(prediction: result_pb2.ImagePrediction) -> str:
+    """The last part of the image's URI."""
+    return prediction.image_uri.rstrip("/").rpartition("/")[2] or prediction.image_uri
+
+
+def found_text(prediction: result_pb2.ImagePrediction) -> Text:
+    """The most confident findings in one image."""
+    if prediction.HasField("error"):
+        return Text(prediction.error.message, style="red")
+    found = [f"{entry.class_name} {entry.confidence:.2f}" for entry in prediction.detections]
+    found += [f"{entry.class_name} {entry.confidence:.2f}" for entry in prediction.classifications]
+    found += [f"face {face.confidence:.2f}" for face in prediction.faces]
+    if prediction.HasField("embedding"):
+        found.append(f"vector of {len(prediction.embedding.values)}")
+    if not found:
+        return Text("nothing", style="dim")
+    more = f" +{len(found) - _SHOWN_DETECTIONS}" if len(found) > _SHOWN_DETECTIONS else ""
+    return Text(", ".join(found[:_SHOWN_DETECTIONS]) + more)
+
+
+def artifacts_table(artifacts: Iterable[result_pb2.Artifact]) -> Table:
+    """One line per file."""
+    table = _table("ARTIFACT", "TYPE", "SIZE", right=("SIZE",))
+    for artifact in artifacts:
+        table.add_row(artifact.name, artifact.content_type, _words.size(artifact.size_bytes))
+    return table
+
+
+def runner_text(runner: runner_pb2.Runner) -> str:
+    """What a runner has, in one line."""
+    capacity = runner.capacity
+    gpus = ", ".join(gpu.model for gpu in capacity.gpus) or "no GPU"
+    memory = f"{capacity.memory_bytes / 2**30:.0f} GiB"
+    slots = "1 job at a time" if capacity.slots == 1 else f"{capacity.slots} jobs at a time"
+    return (
+        f"{runner.name}: {runner.framework} {runner.framework_version} on {capacity.cpus:g} CPU cores, "
+        f"{memory}, {gpus}; {slots}"
+    )
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title_style="bold")
+    for column in columns:
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(escape(column), justify=justify, no_wrap=column in ("JOB", "STATE", "ARTIFACT"))
+    return table
