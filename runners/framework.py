@@ -1,0 +1,77 @@
+"""What a framework must offer to run jobs: one class, found by entry point.
+
+A framework is a folder with a subclass of Framework, named under the entry point group
+"visionmesh.frameworks". The agent reads its manifest without importing a heavy package; the
+zygote calls `preload` once; each job process calls `run` once.
+"""
+
+from abc import ABC, abstractmethod
+from importlib import metadata
+
+from runners.process.commands import Commands
+from runners.process.emitter import Emitter
+from runners.process.environment import JobEnvironment
+from visionmesh.v1 import runner_pb2
+
+ENTRY_POINT_GROUP = "visionmesh.frameworks"
+"""Where frameworks announce themselves."""
+
+
+class FrameworkNotFound(Exception):
+    """No installed package offers that framework."""
+
+
+class Framework(ABC):
+    """One framework. Making an instance is cheap and imports nothing heavy."""
+
+    name: str
+    """As Job.framework says it."""
+
+    packages: tuple[str, ...]
+    """Distributions whose versions are recorded with each attempt."""
+
+    @abstractmethod
+    def manifest(self) -> runner_pb2.FrameworkManifest:
+        """What it can do, read without importing a heavy package."""
+
+    @abstractmethod
+    def preload(self) -> None:
+        """Set the environment that is read at import, then import all that any kind of job needs.
+
+        Called by a zygote before it forks: starts no thread and touches no GPU. A job process that
+        has no zygote does not call it, and `device` or `run` import what they need. A second call
+        does nothing.
+        """
+
+    @abstractmethod
+    def device(self, environment: JobEnvironment) -> str:
+        """The device that the job will use, such as "cpu" or "cuda:0".
+
+        Raises UserError if there is no such device.
+        """
+
+    @abstractmethod
+    def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
+        """Do what `environment.kind` says, to the end.
+
+        Calls `commands.poll()` at least with every batch. Raises UserError for what the user can
+        mend, lets Stopped pass after leaving what there is, and anything else for the rest.
+        """
+
+
+def load(name: str) -> Framework:
+    """The installed framework of that name. Raises FrameworkNotFound, listing what is installed."""
+    found = {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in found:
+        installed = ", ".join(sorted(found)) or "none"
+        raise FrameworkNotFound(
+            f"There is no framework {name!r} here; installed: {installed}. "
+            f"Install the package that offers it (such as visionmesh[{name}]), or choose another."
+        )
+    try:
+        framework = found[name].load()()
+    except ImportError as error:
+        raise FrameworkNotFound(f"Framework {name!r} is installed but cannot be loaded: {error}") from error
+    if not isinstance(framework, Framework):
+        raise FrameworkNotFound(f"{found[name].value} is not a runners.framework.Framework")
+    return framework

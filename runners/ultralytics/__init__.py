@@ -1,0 +1,4 @@
+"""The ultralytics framework: trains, validates and runs YOLO detectors.
+
+ultralytics is AGPL-3.0; only this folder imports it, and only inside job processes.
+"""

@@ -1,0 +1,100 @@
+"""Makes a dataset folder safe and ready for ultralytics.
+
+ultralytics pickles label caches next to the labels and obeys scripts in data.yaml. So it never
+sees the folder itself: only a private view of links, with a data.yaml that we write.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from runners.process.errors import UserError
+from visionmesh.datasets.yolo import DatasetReport, check_folder
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+"""What counts as an image, in lower case."""
+
+_SHOWN_PROBLEMS = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that was found to be in order."""
+
+    data_yaml: Path
+    """What ultralytics reads."""
+
+    class_names: tuple[str, ...]
+    """By class id."""
+
+
+def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset:
+    """Check `folder`, and make a view of it below `work` in which `splits` are there and labelled.
+
+    Raises UserError that names file and line of what is wrong.
+    """
+    if folder is None or not folder.is_dir():
+        where = "not set" if folder is None else f"{str(folder)!r}, which is no folder"
+        raise UserError(
+            f"DATASET_PATH is {where}. Set it to a folder with images/train, labels/train and data.yaml."
+        )
+    report = check_folder(folder)
+    _refuse_problems(report)
+    for split in splits:
+        _refuse_unlabelled(report, split)
+    view = work / "dataset"
+    lists = {split: str(_link_split(folder.absolute(), view, split)) for split in splits}
+    # ultralytics wants both, even to measure on a third.
+    lists.setdefault("train", lists[splits[0]])
+    lists.setdefault("val", lists[splits[0]])
+    data = {"path": str(view), **lists, "names": dict(enumerate(report.class_names))}
+    data_yaml = view / "data.yaml"
+    data_yaml.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return Dataset(data_yaml, tuple(report.class_names))
+
+
+def _refuse_problems(report: DatasetReport) -> None:
+    if not report.problems:
+        return
+    violations = [
+        (f"{problem.file}:{problem.line}" if problem.line else str(problem.file), problem.message)
+        for problem in report.problems
+    ]
+    shown = "; ".join(f"{field}: {message}" for field, message in violations[:_SHOWN_PROBLEMS])
+    more = len(violations) - _SHOWN_PROBLEMS
+    raise UserError(
+        f"The dataset has {len(violations)} problems: {shown}" + (f" (and {more} more)" if more > 0 else ""),
+        reason="DATASET_INVALID",
+        violations=violations,
+    )
+
+
+def _refuse_unlabelled(report: DatasetReport, split: str) -> None:
+    found = next((item for item in report.splits if item.name == split), None)
+    if found is None:
+        there = ", ".join(item.name for item in report.splits) or "none"
+        raise UserError(
+            f"The dataset has no split {split!r}; it has: {there}. Add images/{split} and labels/{split}.",
+            reason="DATASET_INVALID",
+        )
+    if not found.labelled_images:
+        raise UserError(
+            f"None of the {found.images} images of split {split!r} has a label. Add labels/{split}/*.txt "
+            "with one line per object: class x_center y_center width height.",
+            reason="DATASET_UNLABELLED",
+        )
+
+
+def _link_split(folder: Path, view: Path, split: str) -> Path:
+    """Link the split's folders into `view`; the path of a text file that lists its images."""
+    for kind in ("images", "labels"):
+        link = view / kind / split
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder / kind / split)
+    images = view / "images" / split
+    names = sorted(path.name for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    listing = view / f"{split}.txt"
+    listing.write_text("".join(f"{images / name}\n" for name in names))
+    return listing
