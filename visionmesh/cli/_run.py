@@ -75,4 +75,5 @@ def show_error(console: Console, error: MeshError) -> None:
         console.print(f"[bold red]Error[/] {escape(error.message)}", soft_wrap=True)
     if error.retry_delay is not None:
         console.print(f"  Try again in {error.retry_delay.total_seconds():g} s.")
-    console.print(f"  [dim]{error.code.name} · {escape(error.reason)}[/]")
+    names = dict.fromkeys((error.code.name, error.reason))
+    console.print(f"  [dim]{escape(' · '.join(names))}[/]")

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -107,17 +107,16 @@ def per_class_table(classes: Sequence[result_pb2.ClassMetrics]) -> Table:
     return table
 
 
-def confusion_table(matrix: result_pb2.ConfusionMatrix) -> Table:
+def confusion_table(matrix: result_pb2.ConfusionMatrix) -> Group:
     """Counts of predicted (rows) against true (columns) classes; zeros are dots."""
     labels = list(matrix.labels)
     title = f"confusion matrix (confidence ≥ {matrix.confidence_threshold:g}, IoU ≥ {matrix.iou_threshold:g})"
     table = _table("predicted \\ true", *labels, right=labels)
-    table.title, table.title_justify = title, "left"
     for row, label in enumerate(labels):
         counts = matrix.counts[row * len(labels) : (row + 1) * len(labels)]
         cells = [_count(count, "green" if column == row else "red") for column, count in enumerate(counts)]
         table.add_row(Text(label), *cells)
-    return table
+    return Group(Text(title, style="bold"), table)  # a table's own title is cut to the table's width
 
 
 def _count(count: float, style: str) -> Text:
@@ -173,7 +172,7 @@ def runner_text(runner: runner_pb2.Runner) -> str:
 
 
 def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"
         table.add_column(escape(column), justify=justify, no_wrap=column in ("JOB", "STATE", "ARTIFACT"))

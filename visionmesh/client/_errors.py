@@ -38,7 +38,8 @@ def translate(error: grpc.RpcError, address: str) -> MeshError:
     code = call.code()
     said = (call.details() or "").strip() or "no details"
     if code is grpc.StatusCode.UNAVAILABLE:
-        return unreachable(address, said)
+        # gRPC wraps the cause in words about its own balancing.
+        return unreachable(address, said.rpartition("last error: ")[2].removeprefix("UNKNOWN: "))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = (
             f"{address} did not answer in time. It may be overloaded or stopped: see its log, "

@@ -18,8 +18,7 @@ def show_predictions(
     out: Console, predictions: Sequence[result_pb2.ImagePrediction], labels: Path
 ) -> tuple[int, int]:
     """Print a line per image; (images that are right throughout, images)."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_style="bold", title_justify="left")
-    table.title = "Images that the training has not seen, against what was drawn"
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("IMAGE", "EXPECTED", "FOUND", "CONFIDENCE", "MATCH"):
         table.add_column(column)
     right = 0
@@ -36,6 +35,7 @@ def show_predictions(
             " ".join(f"{detection.confidence:.2f}" for detection in prediction.detections),
             _match(found, truths, is_right),
         )
+    out.print("[bold]Images that the training has not seen, against what was drawn[/]")
     out.print(table)
     return right, len(predictions)
 
