@@ -86,11 +86,11 @@ class Settings(BaseSettings):
 
     def resolved_datasets_url(self) -> str:
         """Where datasets and uploads are."""
-        return self.datasets_url or (self.folder / "datasets-store").as_uri()
+        return self.datasets_url or (self.folder / "datasets").as_uri()
 
     def resolved_artifacts_url(self) -> str:
         """Where checkpoints and results are."""
-        return self.artifacts_url or (self.folder / "artifacts-store").as_uri()
+        return self.artifacts_url or (self.folder / "artifacts").as_uri()
 
 
 class BadSettings(Exception):

@@ -56,6 +56,16 @@ def waits_for_others(job: Job, _event: Event) -> bool:
     return job.waiting_for > 1
 
 
+def was_the_last(job: Job, _event: Event) -> bool:
+    """It was the last dependency."""
+    return job.waiting_for == 1
+
+
+def waits(job: Job, _event: Event) -> bool:
+    """It waits for other jobs, not for a backoff."""
+    return job.waiting_for > 0
+
+
 def no_dependencies_left(job: Job, _event: Event) -> bool:
     """It waits for no other job."""
     return job.waiting_for == 0
@@ -140,8 +150,8 @@ TABLE: tuple[Row, ...] = (
     Row(NEW,     Created,             always,               QUEUED,    "CREATED"),
 
     Row(PENDING, DependencySucceeded, waits_for_others,     PENDING,   "DEPENDENCY_SUCCEEDED"),
-    Row(PENDING, DependencySucceeded, always,               QUEUED,    "DEPENDENCIES_SUCCEEDED"),
-    Row(PENDING, DependencyFailed,    always,               FAILED,    "DEPENDENCY_FAILED"),
+    Row(PENDING, DependencySucceeded, was_the_last,         QUEUED,    "DEPENDENCIES_SUCCEEDED"),
+    Row(PENDING, DependencyFailed,    waits,                FAILED,    "DEPENDENCY_FAILED"),
     Row(PENDING, BackoffOver,         no_dependencies_left, QUEUED,    "BACKOFF_OVER"),
     Row(PENDING, CancelRequested,     always,               CANCELLED, "CANCEL_REQUESTED"),
 

@@ -79,7 +79,7 @@ async def _honour_reservation(
 
 
 def _starving(heads: list[_Head], fitting: list[_Head], whole: Node, since: datetime) -> _Head | None:
-    """The first job that the empty runner could take, has waited since `since`, and goes before all fitting."""
+    """The first job, queued before `since` and ahead of all that fit, that the empty runner could take."""
     first = min((head.order for head in fitting), default=None)
     waiting = [
         head

@@ -52,7 +52,7 @@ class GroupCommitter:
     async def _commit(self, batch: Sequence[_Pending]) -> None:
         try:
             outcomes = await self._transact([pending.write for pending in batch])
-        except Exception as error:  # noqa: BLE001 - whatever failed is told to those who wait for it
+        except Exception as error:
             if len(batch) == 1:
                 _settle(batch[0], error)
                 return

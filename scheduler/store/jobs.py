@@ -25,7 +25,6 @@ from scheduler.core.placement import Shape
 from scheduler.store import present
 from scheduler.store.record import load
 from scheduler.store.schema import (
-    artifacts,
     deleted_jobs,
     dependencies,
     events,
@@ -39,6 +38,9 @@ from scheduler.store.store import Change
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, precondition, status
 from visionmesh.v1 import job_pb2, progress_pb2
+
+DEFAULT_GRACE = timedelta(seconds=30)
+"""Time that a running attempt has to stop by itself."""
 
 
 async def create(change: Change, job_id: str, job: job_pb2.Job, *, trace_id: str, retried_from: str) -> None:
@@ -140,24 +142,30 @@ async def _shape_id(connection: AsyncConnection, shape: Shape) -> int:
     return int(found)
 
 
-async def remember_request(
-    change: Change, owner: str, request_id: str, fingerprint: str, resource: str
+async def known_request(
+    connection: AsyncConnection, owner: str, request_id: str, fingerprint: str
 ) -> str | None:
-    """The resource that this request made before, or None after noting that it makes `resource` now.
-
-    Raises REQUEST_ID_REUSED if it was used with other content.
-    """
+    """The resource that this request made before, or None. Raises REQUEST_ID_REUSED for other content."""
     if not request_id:
         return None
     mine = (requests.c.owner == owner, requests.c.request_id == request_id)
-    known = (await change.connection.execute(select(requests).where(*mine))).mappings().first()
+    known = (await connection.execute(select(requests).where(*mine))).mappings().first()
     if known is None:
-        values = {"owner": owner, "request_id": request_id, "fingerprint": fingerprint, "resource": resource}
-        await change.connection.execute(insert(requests).values(**values, create_time=change.now))
         return None
     if known["fingerprint"] != fingerprint:
         raise request_id_reused(request_id, known["resource"])
     return str(known["resource"])
+
+
+async def remember_request(
+    change: Change, owner: str, request_id: str, fingerprint: str, resource: str
+) -> str | None:
+    """As known_request; if the request is new, notes that it makes `resource`."""
+    known = await known_request(change.connection, owner, request_id, fingerprint)
+    if known is None and request_id:
+        values = {"owner": owner, "request_id": request_id, "fingerprint": fingerprint, "resource": resource}
+        await change.connection.execute(insert(requests).values(**values, create_time=change.now))
+    return known
 
 
 def request_id_reused(request_id: str, resource: str) -> MeshError:
@@ -185,8 +193,8 @@ async def cancel(change: Change, job_id: str, grace_period: timedelta) -> None:
     record.apply(CancelRequested(grace_period), change.now, message="cancelled on request")
 
 
-async def remove(change: Change, job_id: str) -> list[str]:
-    """Delete a job that has ended; returns the keys of its files.
+async def remove(change: Change, job_id: str) -> str:
+    """Delete a job that has ended; returns its kind.
 
     Raises NOT_FOUND, JOB_NOT_ENDED, JOB_IN_USE.
     """
@@ -208,12 +216,10 @@ async def remove(change: Change, job_id: str) -> list[str]:
             f"Job {name} is needed by {names.job_name(in_use)}. Cancel that one first.",
             job=name,
         )
-    keys = select(artifacts.c.key).where(artifacts.c.job_id == job_id)
-    files = list((await change.connection.execute(keys)).scalars())
     await change.connection.execute(delete(jobs).where(jobs.c.id == job_id))
     await change.connection.execute(insert(deleted_jobs).values(id=job_id, delete_time=change.now))
     change.effects.changed.add(job_id)
-    return files
+    return record.kind
 
 
 async def settle_dependencies(change: Change) -> int:

@@ -16,7 +16,7 @@ from scheduler.core.model import LIVE, AssignmentAccepted, AttemptEnded, Attempt
 from scheduler.store.schema import attempts, runners
 from scheduler.store.store import Change
 from visionmesh import names
-from visionmesh.errors import MeshError, Reason, not_found, status
+from visionmesh.errors import MeshError, Reason, not_found, status, status_of
 from visionmesh.v1 import runner_pb2
 
 
@@ -151,6 +151,14 @@ async def take_back(change: Change, job_id: str, attempt: int, why: str) -> None
     if record.job.attempt_state is AttemptState.ASSIGNED:
         error = status(code_pb2.UNAVAILABLE, Reason.RUNNER_LOST, why)
         record.apply(AttemptEnded(AttemptState.LOST, Cause.NOT_ACCEPTED), change.now, error, why)
+
+
+async def refuse_inputs(change: Change, job_id: str, attempt: int, error: MeshError) -> None:
+    """End an attempt whose inputs are gone: another would not find them either."""
+    record = (await change.jobs([job_id])).get(job_id)
+    if record is not None and record.job.attempt == attempt and record.job.live:
+        ended = AttemptEnded(AttemptState.FAILED, Cause.USER_ERROR)
+        record.apply(ended, change.now, status_of(error), error.message)
 
 
 async def lose(change: Change, attempt: LiveAttempt, why: str) -> None:

@@ -818,17 +818,20 @@ class DatasetInput(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     CLASS_NAMES_FIELD_NUMBER: _builtins.int
     SPLITS_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """datasets/{dataset}."""
     digest: _builtins.str
     """See Dataset.digest; runners may keep what they fetched under it."""
+    uri: _builtins.str
+    """Its folder, as URI of the configured store that ends in /."""
     @_builtins.property
     def class_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """See Dataset.class_names."""
 
     @_builtins.property
     def splits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """See Dataset.splits."""
+        """Names of its splits."""
 
     def __init__(
         self,
@@ -837,10 +840,11 @@ class DatasetInput(_message.Message):
         digest: _builtins.str = ...,
         class_names: _abc.Iterable[_builtins.str] | None = ...,
         splits: _abc.Iterable[_builtins.str] | None = ...,
+        uri: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "digest", b"digest", "name", b"name", "splits", b"splits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "digest", b"digest", "name", b"name", "splits", b"splits", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,302 @@
+"""What a job reads: names in its spec turned into objects of the stores.
+
+The same resolution serves three moments: when a job is created, to refuse what does not exist;
+when it is assigned, to tell the runner what to fetch; and when the runner fetches, to give it
+nothing else.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.message import Message
+from sqlalchemy.ext.asyncio import AsyncConnection
+from visionmesh.storage import BadKey, ObjectStore
+
+from scheduler.catalog import Catalog, FileRecord, is_image
+from scheduler.core.model import TERMINAL, JobState
+from scheduler.store import datasets, history, present
+from scheduler.store.claims import Claim
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import MeshError, Reason, invalid
+from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
+
+CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a job reads."""
+
+    dataset: runner_pb2.DatasetInput | None = None
+    checkpoint: runner_pb2.ObjectInput | None = None
+    images: tuple[runner_pb2.ObjectInput, ...] = ()
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """One object to send to a runner."""
+
+    header: runner_pb2.ObjectHeader
+    store: ObjectStore
+    key: str
+
+
+class InputResolver:
+    """Turns names into objects."""
+
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self._store, self._catalog = store, catalog
+
+    async def assignment(self, claim: Claim) -> runner_pb2.Assignment:
+        """The message that gives a job to a runner. Raises INVALID_ARGUMENT if an input is gone."""
+        async with self._store.read() as connection:
+            job = await present.job(connection, claim.job_id)
+            if job is None:
+                raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
+            inputs = await self.resolve(connection, job)
+        return runner_pb2.Assignment(
+            job=job,
+            attempt=claim.attempt,
+            dataset=inputs.dataset,
+            checkpoint=inputs.checkpoint,
+            images=inputs.images,
+            resume=inputs.resume,
+            gpu_indices=claim.gpu_indices,
+        )
+
+    async def resolve(
+        self, connection: AsyncConnection, job: job_pb2.Job, *, may_come: bool = False
+    ) -> Inputs:
+        """Everything that `job` reads. Raises INVALID_ARGUMENT naming the field that does not exist.
+
+        `may_come`: an artifact of a job that has not ended yet counts as existing.
+        """
+        kind = job.WhichOneof("spec") or "train"
+        path, spec = f"job.{kind}", getattr(job, kind)
+        if kind == "embed_faces":
+            path, spec = "job.embed_faces.detection", job.embed_faces.detection
+        resumed = await self._last_checkpoint(connection, job) if kind == "train" and job.name else None
+        dataset = getattr(spec, "dataset", "")
+        checkpoint = getattr(spec, "checkpoint", "")
+        return Inputs(
+            dataset=await self._dataset(connection, dataset, f"{path}.dataset") if dataset else None,
+            checkpoint=resumed
+            or await self._checkpoint(connection, checkpoint, f"{path}.checkpoint", may_come),
+            images=tuple(await self._images(connection, spec, f"{path}.images")),
+            resume=resumed is not None,
+        )
+
+    async def _last_checkpoint(
+        self, connection: AsyncConnection, job: job_pb2.Job
+    ) -> runner_pb2.ObjectInput | None:
+        """The checkpoint from which a new attempt of a training goes on, if an earlier one left any."""
+        last = await history.artifact(connection, names.job_id(job.name), "last")
+        if last is None or last.metadata.get("resumable") != "true":
+            return None
+        return runner_pb2.ObjectInput(
+            uri=last.uri, size_bytes=last.size_bytes, sha256=last.sha256, display_name=last.name
+        )
+
+    async def _dataset(self, connection: AsyncConnection, name: str, field: str) -> runner_pb2.DatasetInput:
+        dataset = await datasets.get(connection, names.dataset_id(name))
+        if dataset is None:
+            known = [names.dataset_name(found) for found in await datasets.ids(connection, 5)]
+            newest = (
+                f"The newest are {', '.join(known)}." if known else "There is none yet: create one first."
+            )
+            raise invalid(Reason.DATASET_NOT_FOUND, field, f"there is no dataset {name!r}. {newest}")
+        return runner_pb2.DatasetInput(
+            name=dataset.name,
+            digest=dataset.digest,
+            class_names=dataset.class_names,
+            splits=[split.name for split in dataset.splits],
+            uri=dataset.uri,
+        )
+
+    async def _checkpoint(
+        self, connection: AsyncConnection, name: str, field: str, may_come: bool
+    ) -> runner_pb2.ObjectInput | None:
+        if not name:
+            return None
+        if names.is_artifact(name):
+            return await self._artifact(connection, name, field, may_come)
+        if name.startswith("uploads/"):
+            return await self._upload(connection, name, field)
+        store, key = self._place(name, field)
+        found = await store.stat(key)
+        if found is None:
+            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"there is no object {name!r}")
+        return runner_pb2.ObjectInput(
+            uri=name, size_bytes=found.size_bytes, sha256=found.sha256 or "", display_name=name
+        )
+
+    async def _artifact(
+        self, connection: AsyncConnection, name: str, field: str, may_come: bool
+    ) -> runner_pb2.ObjectInput | None:
+        artifact = await history.artifact(connection, names.job_id(name), names.artifact_path(name))
+        if artifact is not None:
+            return runner_pb2.ObjectInput(
+                uri=artifact.uri,
+                size_bytes=artifact.size_bytes,
+                sha256=artifact.sha256,
+                display_name=artifact.name,
+            )
+        maker = await present.job(connection, names.job_id(name))
+        if maker is None:
+            absent = names.job_name(names.job_id(name))
+            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"there is no job {absent!r}")
+        state = JobState(vision_pb2.JobState.Name(maker.state).removeprefix("JOB_STATE_"))
+        coming = maker.WhichOneof("spec") == "train" and names.artifact_path(name) in CHECKPOINT_ARTIFACTS
+        if may_come and coming and state not in TERMINAL:
+            return None
+        why = f"{maker.name} is {state} and has no artifact {names.artifact_path(name)!r}"
+        fix = "A training leaves artifacts 'best' and 'last'; list what a job has with ListArtifacts."
+        raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"{why}. {fix}")
+
+    async def _upload(self, connection: AsyncConnection, name: str, field: str) -> runner_pb2.ObjectInput:
+        found = await datasets.upload(connection, names.upload_id(name))
+        if found is None:
+            raise invalid(Reason.NOT_FOUND, field, f"there is no upload {name!r}. Upload the file first.")
+        upload, key = found
+        return runner_pb2.ObjectInput(
+            uri=self._catalog.datasets.uri(key),
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256,
+            display_name=upload.filename,
+        )
+
+    async def _images(
+        self, connection: AsyncConnection, spec: Message, field: str
+    ) -> list[runner_pb2.ObjectInput]:
+        if "images" not in spec.DESCRIPTOR.fields_by_name:
+            return []
+        source: job_pb2.ImageSource = getattr(spec, "images")  # noqa: B009 - not every spec has it
+        match source.WhichOneof("source"):
+            case "dataset_images":
+                found = await self._split_images(connection, source.dataset_images, f"{field}.dataset_images")
+            case "upload":
+                found = await self._uploaded_images(connection, source.upload, f"{field}.upload")
+            case "uris":
+                found = [
+                    i for uri in source.uris.uris for i in await self._images_at(uri, f"{field}.uris.uris")
+                ]
+            case _:
+                text = "no media store is configured. Give uris, an upload or dataset_images."
+                raise invalid(Reason.UNSUPPORTED, f"{field}.media_store", text)
+        if not found:
+            raise invalid(Reason.IMAGES_NOT_FOUND, field, "there is no image in it")
+        return found
+
+    async def _split_images(
+        self, connection: AsyncConnection, wanted: job_pb2.DatasetImages, field: str
+    ) -> list[runner_pb2.ObjectInput]:
+        dataset = await self._dataset(connection, wanted.dataset, f"{field}.dataset")
+        split = wanted.split or next((s for s in ("test", "val") if s in dataset.splits), "train")
+        if split not in dataset.splits:
+            text = f"{wanted.dataset} has no split {split!r}, but {', '.join(dataset.splits)}"
+            raise invalid(Reason.IMAGES_NOT_FOUND, f"{field}.split", text)
+        prefix = self._catalog.dataset_prefix(names.dataset_id(wanted.dataset))
+        files = await self._catalog.manifest(prefix)
+        shown = [file for file in files if file.path.startswith(f"images/{split}/") and is_image(file.path)]
+        return [self._input(prefix, file, f"{wanted.dataset}/{file.path}") for file in shown]
+
+    async def _uploaded_images(
+        self, connection: AsyncConnection, name: str, field: str
+    ) -> list[runner_pb2.ObjectInput]:
+        whole = await self._upload(connection, name, field)
+        if not whole.display_name.lower().endswith(".zip"):
+            return [whole]
+        prefix = self._catalog.upload_prefix(names.upload_id(name))
+        files = await self._catalog.unpacked_upload(prefix, whole.uri, field)
+        return [self._input(prefix, file, file.path) for file in files if is_image(file.path)]
+
+    def _input(self, prefix: str, file: FileRecord, display_name: str) -> runner_pb2.ObjectInput:
+        return runner_pb2.ObjectInput(
+            uri=self._catalog.datasets.uri(prefix + file.path),
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
+            display_name=display_name,
+        )
+
+    async def _images_at(self, uri: str, field: str) -> list[runner_pb2.ObjectInput]:
+        store, key = self._place(uri.rstrip("/"), field)
+        if uri.endswith("/"):
+            found = [obj async for obj in store.list(key + "/") if is_image(obj.key)]
+        else:
+            one = await store.stat(key)
+            found = [one] if one is not None else []
+        if not found:
+            raise invalid(Reason.IMAGES_NOT_FOUND, field, f"there is no image at {uri!r}")
+        return [
+            runner_pb2.ObjectInput(
+                uri=store.uri(obj.key),
+                size_bytes=obj.size_bytes,
+                sha256=obj.sha256 or "",
+                display_name=store.uri(obj.key),
+            )
+            for obj in found
+        ]
+
+    def _place(self, uri: str, field: str) -> tuple[ObjectStore, str]:
+        """Store and key of a URI. Raises BAD_URI if it lies outside both stores."""
+        for store in (self._catalog.artifacts, self._catalog.datasets):
+            try:
+                key = store.key_of(uri)
+            except BadKey as bad:
+                raise invalid(Reason.BAD_URI, field, f"{uri!r} cannot be used: {bad}") from None
+            if key is not None:
+                return store, key
+        text = (
+            f"{uri!r} is neither jobs/{{job}}/artifacts/{{artifact}}, uploads/{{upload}}, nor a URI inside the "
+            "configured stores. Upload the file, and name the upload."
+        )
+        raise invalid(Reason.BAD_URI, field, text)
+
+    async def sources(self, job_id: str, uris: Iterable[str]) -> AsyncIterator[Source]:
+        """The objects behind `uris`, in order. Raises PERMISSION_DENIED for what the job does not read."""
+        async with self._store.read() as connection:
+            job = await present.job(connection, job_id)
+            if job is None:
+                raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
+            inputs = await self.resolve(connection, job)
+        allowed = {image.uri: image for image in inputs.images}
+        if inputs.checkpoint is not None:
+            allowed[inputs.checkpoint.uri] = inputs.checkpoint
+        for uri in uris:
+            if uri in allowed:
+                yield self._single(allowed[uri])
+            elif inputs.dataset is not None and uri == inputs.dataset.uri:
+                async for source in self._folder(names.dataset_id(inputs.dataset.name)):
+                    yield source
+            else:
+                raise _foreign(uri, job_id)
+
+    def _single(self, found: runner_pb2.ObjectInput) -> Source:
+        store, key = self._place(found.uri, "uris")
+        header = runner_pb2.ObjectHeader(
+            uri=found.uri,
+            path=key.rsplit("/", 1)[-1],
+            size_bytes=found.size_bytes,
+            sha256=found.sha256,
+        )
+        return Source(header, store, key)
+
+    async def _folder(self, dataset_id: str) -> AsyncIterator[Source]:
+        prefix = self._catalog.dataset_prefix(dataset_id)
+        for file in await self._catalog.manifest(prefix):
+            key = prefix + file.path
+            header = runner_pb2.ObjectHeader(
+                uri=self._catalog.datasets.uri(key),
+                path=file.path,
+                size_bytes=file.size_bytes,
+                sha256=file.sha256,
+            )
+            yield Source(header, self._catalog.datasets, key)
+
+
+def _foreign(uri: str, job_id: str) -> MeshError:
+    text = f"{uri!r} is not an input of {names.job_name(job_id)}. Fetch only what the assignment names."
+    return MeshError(grpc.StatusCode.PERMISSION_DENIED, Reason.PERMISSION_DENIED, text)

@@ -1,0 +1,53 @@
+"""Where files of jobs lie in the artifact store.
+
+An attempt writes below attempts/{job}/{attempt}/, so that two attempts never touch the same
+object. When one succeeds its files are published last, under the paths that people and other
+programs know: checkpoints/{job}/best.pt, validation/{job}/confusion_matrix.png, inference/{job}/….
+"""
+
+from sqlalchemy import select
+from visionmesh.storage import ObjectStore
+
+from scheduler.store import history
+from scheduler.store.schema import jobs
+from scheduler.store.store import Store
+
+FOLDERS = {
+    "train": "checkpoints/{job}/",
+    "validate": "validation/{job}/",
+    "infer": "inference/{job}/",
+    "embed": "jobs/{job}/",
+    "detect_faces": "jobs/{job}/",
+    "embed_faces": "jobs/{job}/",
+}
+
+
+def attempt_prefix(job_id: str, attempt: int) -> str:
+    """Where an attempt writes."""
+    return f"attempts/{job_id}/{attempt}/"
+
+
+def job_prefixes(kind: str, job_id: str) -> tuple[str, ...]:
+    """Every place where a job may have files."""
+    return f"attempts/{job_id}/", FOLDERS[kind].format(job=job_id)
+
+
+class Publisher:
+    """Copies the files of a successful attempt to where people look for them."""
+
+    def __init__(self, store: Store, artifacts: ObjectStore) -> None:
+        self._store, self._artifacts = store, artifacts
+
+    async def publish(self, job_id: str, attempt: int) -> None:
+        """Copy; may be repeated. Sources stay, and stay what Artifact.uri says."""
+        prefix = attempt_prefix(job_id, attempt)
+        async with self._store.read() as connection:
+            kind = (await connection.execute(select(jobs.c.kind).where(jobs.c.id == job_id))).scalar()
+            found = await history.read_artifacts(connection, job_id, "", 100_000)
+        if kind is None:
+            return
+        folder = FOLDERS[kind].format(job=job_id)
+        for artifact in found:
+            key = self._artifacts.key_of(artifact.uri) or ""
+            if key.startswith(prefix):
+                await self._artifacts.copy(key, folder + key.removeprefix(prefix))

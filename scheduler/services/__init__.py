@@ -1,0 +1,1 @@
+"""The gRPC services: validate, call, answer. Errors become statuses in `interceptor` alone."""

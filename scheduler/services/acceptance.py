@@ -1,0 +1,56 @@
+"""Everything that can be known to be wrong with a job before any runner touches it."""
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from scheduler.admission import check_against_manifest
+from scheduler.inputs import InputResolver
+from scheduler.store import datasets, runners
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import Reason, invalid, invalid_fields
+from visionmesh.v1 import job_pb2
+
+
+class Acceptance:
+    """Refuses jobs that cannot succeed."""
+
+    def __init__(self, store: Store, resolver: InputResolver) -> None:
+        self._store, self._resolver = store, resolver
+
+    async def check(self, job: job_pb2.Job) -> None:
+        """Raise INVALID_ARGUMENT if the job names what does not exist or what its framework refuses."""
+        async with self._store.read() as connection:
+            await self._check_framework(connection, job)
+            await self._resolver.resolve(connection, job, may_come=True)
+            await _check_labels(connection, job)
+
+    async def _check_framework(self, connection: AsyncConnection, job: job_pb2.Job) -> None:
+        """With no manifest known the job is accepted; its runner will check it."""
+        manifests = await runners.manifests(connection, job.framework)
+        if not manifests:
+            return
+        found = [check_against_manifest(job, manifest) for manifest in manifests]
+        wrong = min(found, key=len)  # one runner that would take it is enough
+        if wrong:
+            raise invalid_fields(wrong[0][0], [violation for _reason, violation in wrong])
+
+
+async def _check_labels(connection: AsyncConnection, job: job_pb2.Job) -> None:
+    """Training and validation need labels in the splits that they read."""
+    kind = job.WhichOneof("spec")
+    if kind not in {"train", "validate"}:
+        return
+    name = job.train.dataset if kind == "train" else job.validate.dataset
+    needed = ("train", "val") if kind == "train" else (job.validate.split,)
+    dataset = await datasets.get(connection, names.dataset_id(name))
+    if dataset is None:
+        return
+    labelled = {split.name: split.labelled_images for split in dataset.splits}
+    for split in needed:
+        if not labelled.get(split):
+            have = ", ".join(f"{s.name} ({s.labelled_images} of {s.images} labelled)" for s in dataset.splits)
+            text = (
+                f"{name} has no labelled image in its split {split!r}; it has {have or 'no images'}. "
+                f"Put label files into labels/{split}/, create the dataset again, and name that one."
+            )
+            raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)

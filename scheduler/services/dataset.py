@@ -1,0 +1,194 @@
+"""DatasetService: uploads, and datasets made from them."""
+
+import asyncio
+import hashlib
+import re
+import tempfile
+from collections.abc import AsyncIterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import empty_pb2
+from visionmesh.datasets import yolo
+
+from scheduler.archives import BadArchive, FileEntry, dataset_digest, unpack
+from scheduler.catalog import Catalog
+from scheduler.services import pages
+from scheduler.services.interceptor import check
+from scheduler.services.transfer import stored
+from scheduler.store import datasets, jobs
+from scheduler.store.present import timestamp
+from scheduler.store.schema import micros
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
+from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
+
+Context = grpc.aio.ServicerContext[Any, Any]
+SHOWN_PROBLEMS = 20
+
+
+class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
+    """See dataset.proto."""
+
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self._store, self._catalog = store, catalog
+
+    async def UploadFile(
+        self, requests: AsyncIterator[dataset_pb2.UploadFileRequest], context: Context
+    ) -> dataset_pb2.Upload:
+        """Store one file."""
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("header"):
+            raise invalid(Reason.INVALID_ARGUMENT, "header", "the first message of UploadFile is the header")
+        check(first)
+        header = first.header
+        upload_id = names.new_id("upload")
+        suffix = Path(header.filename).suffix.lower()
+        key = f"uploads/{upload_id}/content{suffix if re.fullmatch(r'[.][a-z0-9]{1,8}', suffix) else ''}"
+        chunks = (request.chunk async for request in requests)
+        found = await stored(
+            self._catalog.datasets, key, chunks, header.size_bytes or None, header.sha256 or None
+        )
+        upload = dataset_pb2.Upload(
+            name=names.upload_name(upload_id),
+            filename=header.filename,
+            size_bytes=found.size_bytes,
+            sha256=found.sha256 or "",
+        )
+        async with self._store.change() as change:
+            upload.create_time.FromDatetime(change.now)
+            await datasets.add_upload(change, upload, key)
+        return upload
+
+    async def CreateDataset(
+        self, request: dataset_pb2.CreateDatasetRequest, context: Context
+    ) -> dataset_pb2.Dataset:
+        """Unpack, check and store a dataset."""
+        async with self._store.read() as connection:
+            found = await datasets.upload(connection, names.upload_id(request.upload))
+        if found is None:
+            raise invalid(Reason.NOT_FOUND, "upload", f"there is no upload {request.upload!r}")
+        with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
+            folder = Path(scratch) / "files"
+            entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)
+            report = await asyncio.to_thread(yolo.check_folder, folder)
+            _refuse_problems(report)
+            dataset = _describe(request, report, entries)
+            if request.validate_only:
+                return dataset
+            return await self._keep(request, dataset, folder, entries)
+
+    async def _unpack(self, key: str, archive: Path, folder: Path) -> list[FileEntry]:
+        await self._catalog.fetch(key, archive)
+        try:
+            return await asyncio.to_thread(unpack, archive, folder)
+        except BadArchive as bad:
+            raise invalid(Reason.BAD_ARCHIVE, "upload", str(bad)) from None
+
+    async def _keep(
+        self,
+        request: dataset_pb2.CreateDatasetRequest,
+        dataset: dataset_pb2.Dataset,
+        folder: Path,
+        entries: list[FileEntry],
+    ) -> dataset_pb2.Dataset:
+        dataset_id = request.dataset_id or names.new_id("data")
+        dataset.name = names.dataset_name(dataset_id)
+        prefix = self._catalog.dataset_prefix(dataset_id)
+        dataset.uri = self._catalog.datasets.uri(prefix.rstrip("/")) + "/"
+        known = await self._existing(dataset)
+        if known is not None:
+            return known
+        await self._catalog.add_folder(folder, entries, prefix)
+        async with self._store.change() as change:
+            fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+            before = await jobs.remember_request(change, "", request.request_id, fingerprint, dataset.name)
+            if before is not None:
+                return await datasets.get(change.connection, names.dataset_id(before)) or dataset
+            dataset.create_time.CopyFrom(timestamp(change.now))
+            await datasets.add(change, dataset)
+        return dataset
+
+    async def _existing(self, dataset: dataset_pb2.Dataset) -> dataset_pb2.Dataset | None:
+        """The dataset that has the name already, if its files are the same. Raises ALREADY_EXISTS."""
+        async with self._store.read() as connection:
+            known = await datasets.get(connection, names.dataset_id(dataset.name))
+        if known is not None and known.digest != dataset.digest:
+            text = (
+                f"{dataset.name} exists and has other files. Choose another dataset_id, or delete it first."
+            )
+            metadata = {"resource_type": "dataset", "resource_name": dataset.name}
+            raise MeshError(grpc.StatusCode.ALREADY_EXISTS, Reason.ALREADY_EXISTS, text, metadata)
+        return known
+
+    async def GetDataset(
+        self, request: dataset_pb2.GetDatasetRequest, context: Context
+    ) -> dataset_pb2.Dataset:
+        """Return one dataset."""
+        async with self._store.read() as connection:
+            dataset = await datasets.get(connection, names.dataset_id(request.name))
+        if dataset is None:
+            raise not_found("dataset", request.name)
+        return dataset
+
+    async def ListDatasets(
+        self, request: dataset_pb2.ListDatasetsRequest, context: Context
+    ) -> dataset_pb2.ListDatasetsResponse:
+        """List datasets, newest first."""
+        size = request.page_size or pages.DEFAULT_PAGE_SIZE
+        position = pages.decode(request.page_token, "datasets", (int, str))
+        before = (position[0], position[1]) if position else None
+        async with self._store.read() as connection:
+            found = await datasets.page(connection, before, size + 1)
+        token = ""
+        if len(found) > size:
+            last = found[size - 1]
+            moment = micros(last.create_time.ToDatetime(tzinfo=UTC))
+            token = pages.encode("datasets", [moment, names.dataset_id(last.name)])
+        return dataset_pb2.ListDatasetsResponse(datasets=found[:size], next_page_token=token)
+
+    async def DeleteDataset(
+        self, request: dataset_pb2.DeleteDatasetRequest, context: Context
+    ) -> empty_pb2.Empty:
+        """Delete a dataset and its files."""
+        dataset_id = names.dataset_id(request.name)
+        async with self._store.change() as change:
+            await datasets.remove(change, dataset_id)
+        await self._catalog.remove(self._catalog.dataset_prefix(dataset_id))
+        return empty_pb2.Empty()
+
+
+def _refuse_problems(report: yolo.DatasetReport) -> None:
+    if report.problems:
+        raise invalid_fields(
+            Reason.DATASET_INVALID,
+            [
+                Violation(f"{problem.file}:{problem.line}" if problem.line else problem.file, problem.message)
+                for problem in report.problems[:SHOWN_PROBLEMS]
+            ],
+        )
+
+
+def _describe(
+    request: dataset_pb2.CreateDatasetRequest, report: yolo.DatasetReport, entries: list[FileEntry]
+) -> dataset_pb2.Dataset:
+    return dataset_pb2.Dataset(
+        display_name=request.dataset.display_name,
+        format=dataset_pb2.DATASET_FORMAT_YOLO,
+        task=vision_pb2.TASK_DETECT,
+        class_names=report.class_names,
+        splits=[
+            dataset_pb2.DatasetSplit(
+                name=split.name,
+                images=split.images,
+                labelled_images=split.labelled_images,
+                instances=split.instances,
+            )
+            for split in report.splits
+        ],
+        size_bytes=sum(entry.size_bytes for entry in entries),
+        digest=dataset_digest(entries),
+    )

@@ -1,0 +1,126 @@
+"""One place where requests are checked and errors become statuses.
+
+Every unary request is validated against its protovalidate rules. A MeshError ends the call with
+its google.rpc.Status; anything else with INTERNAL and an id to look up in the log. Requests that
+cannot be decoded are INVALID_ARGUMENT, where gRPC itself would say UNKNOWN.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+from grpc_status import rpc_status
+
+from scheduler.admission import violations_of
+from visionmesh.errors import MeshError, Reason, invalid_fields, status_of
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+log = structlog.get_logger(__name__)
+
+
+class _Undecodable:
+    """Stands for a request that is not what its type says."""
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every handler of the server."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], "Awaitable[Handler | None]"],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> "Handler | None":
+        """Return the handler of the call, wrapped."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith("/visionmesh."):
+            return handler
+        return _wrap(handler, handler_call_details.method)
+
+
+def _wrap(handler: Any, method: str) -> Handler:
+    deserializer = _tolerant(handler.request_deserializer)
+    serializer = handler.response_serializer
+    if handler.request_streaming and handler.response_streaming:
+        return grpc.stream_stream_rpc_method_handler(
+            _call(handler.stream_stream, method, _stream_checked), deserializer, serializer
+        )
+    if handler.request_streaming:
+        return grpc.stream_unary_rpc_method_handler(
+            _call(handler.stream_unary, method, _stream_checked), deserializer, serializer
+        )
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(
+            _call(handler.unary_stream, method, _checked), deserializer, serializer
+        )
+    return grpc.unary_unary_rpc_method_handler(
+        _call(handler.unary_unary, method, _checked), deserializer, serializer
+    )
+
+
+def _call(behavior: Any, method: str, check: Callable[[Any], Any]) -> Any:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        try:
+            return await behavior(check(request), context)
+        except MeshError as error:
+            await _abort(context, error)
+        except (asyncio.CancelledError, grpc.aio.AbortError):
+            raise
+        except Exception:
+            await _abort(context, _internal(method))
+
+    return call
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: MeshError) -> None:
+    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
+def _internal(method: str) -> MeshError:
+    incident = secrets.token_hex(6)
+    log.exception("call failed", method=method, incident=incident)
+    message = f"The scheduler failed; nothing of the request was stored. Its log tells more under {incident}."
+    return MeshError(grpc.StatusCode.INTERNAL, Reason.INTERNAL, message, {"incident": incident})
+
+
+def _tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def deserialize(raw: bytes) -> Any:
+        try:
+            return deserializer(raw)
+        except DecodeError:
+            return _Undecodable()
+
+    return deserialize
+
+
+def _decoded(request: Any) -> Message:
+    if isinstance(request, _Undecodable):
+        message = (
+            "The request cannot be decoded. Generate the client from this server's protos and try again."
+        )
+        raise MeshError(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message)
+    if not isinstance(request, Message):
+        raise TypeError(f"not a message: {type(request).__name__}")
+    return request
+
+
+def _checked(request: Any) -> Message:
+    message = _decoded(request)
+    check(message)
+    return message
+
+
+async def _stream_checked(requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+    async for request in requests:
+        yield _decoded(request)
+
+
+def check(message: Message) -> None:
+    """Raise INVALID_ARGUMENT if `message` breaks a protovalidate rule."""
+    violations = violations_of(message)
+    if violations:
+        raise invalid_fields(Reason.INVALID_ARGUMENT, violations)

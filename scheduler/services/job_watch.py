@@ -1,0 +1,109 @@
+"""WatchJobs: the present state of each job, then each change; the latest state is promised.
+
+A change is found by its update time. Transactions on other replicas may commit a little out of
+that order, so each look goes back by an overlap and passes over what was sent already. That makes
+the resume token a moment, and a resumed watch may repeat a state; it never misses the latest one.
+"""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+
+from scheduler.admission.filters import parse_filter
+from scheduler.hub import ANY_JOB, Hub
+from scheduler.services import pages
+from scheduler.services.tail import POLL_SECONDS, Patience
+from scheduler.store import listing
+from scheduler.store.schema import instant, micros
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import MeshError, Reason
+from visionmesh.v1 import job_pb2, vision_pb2
+
+OVERLAP = timedelta(seconds=2)
+PAGE = 200
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class JobWatch:
+    """One call of WatchJobs."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        patience: Patience,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+        filter_text: str,
+    ) -> None:
+        self._store, self._hub, self._patience, self._context = store, hub, patience, context
+        self._filter, self._terms = filter_text, parse_filter(filter_text)
+        self._sent: dict[str, str] = {}  # job id to etag
+        self._last_sent = 0.0
+
+    async def follow(self, resume_token: str) -> None:
+        """Send until the caller leaves."""
+        start = pages.decode(resume_token, self._filter, (int,), "resume_token")
+        since = instant(start[0]) if start else _BEGINNING
+        resumed = start is not None
+        loop = asyncio.get_running_loop()
+        with self._hub.subscribe(ANY_JOB) as subscription:
+            since = await self._look(since, since, resumed)
+            await self._bookmark(since)
+            while True:
+                await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
+                since = await self._look(since - OVERLAP, since, resumed=True)
+                if loop.time() - self._last_sent >= self._patience.bookmark:
+                    await self._bookmark(since)
+
+    async def _look(self, begin: datetime, since: datetime, resumed: bool) -> datetime:
+        """Send what changed since `begin`; returns the moment of the newest change."""
+        newest, after_id = since, ""
+        moment = begin
+        while True:
+            async with self._store.read() as connection:
+                changed = await listing.changed_since(connection, moment, after_id, PAGE)
+                ids = [names.job_id(job.name) for job in changed]
+                matching = await listing.matching(connection, self._terms, ids)
+            for job in changed:
+                moment = job.update_time.ToDatetime(tzinfo=UTC)
+                newest = max(newest, moment)
+                await self._tell(job, names.job_id(job.name) in matching, newest, resumed)
+                after_id = names.job_id(job.name)
+            if len(changed) < PAGE:
+                break
+        if resumed:
+            async with self._store.read() as connection:
+                gone = await listing.deleted_since(connection, begin)
+            for moment, job_id in gone:
+                newest = max(newest, moment)
+                if self._sent.get(job_id) != "gone":
+                    self._sent[job_id] = "gone"
+                    await self._send(newest, left=names.job_name(job_id))
+        return newest
+
+    async def _tell(self, job: job_pb2.Job, matches: bool, now: datetime, resumed: bool) -> None:
+        job_id = names.job_id(job.name)
+        if self._sent.get(job_id) == job.etag:
+            return
+        known = job_id in self._sent
+        self._sent[job_id] = job.etag
+        if matches:
+            await self._send(now, job=job)
+        elif known or resumed:
+            await self._send(now, left=job.name)
+
+    async def _bookmark(self, now: datetime) -> None:
+        await self._send(now, bookmark=vision_pb2.Bookmark())
+
+    async def _send(self, now: datetime, **message: Any) -> None:
+        token = pages.encode(self._filter, [micros(now)])
+        response = job_pb2.WatchJobsResponse(resume_token=token, **message)
+        try:
+            await asyncio.wait_for(self._context.write(response), self._patience.stalled)
+        except TimeoutError:
+            text = f"Nothing was read for {self._patience.stalled:g} s. Resume with the last token received."
+            raise MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.SLOW_CONSUMER, text) from None
+        self._last_sent = asyncio.get_running_loop().time()

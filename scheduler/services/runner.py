@@ -1,0 +1,136 @@
+"""RunnerService: sessions, objects, and what operators see and do."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from visionmesh.storage import ObjectStore
+
+from scheduler.hub import Hub
+from scheduler.inputs import InputResolver
+from scheduler.publishing import attempt_prefix
+from scheduler.services import pages
+from scheduler.services.interceptor import check
+from scheduler.services.session import Session
+from scheduler.services.transfer import stored
+from scheduler.settings import Settings
+from scheduler.store import runners
+from scheduler.store.record import load
+from scheduler.store.schema import runners as runners_table
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import Reason, invalid, not_found, superseded
+from visionmesh.v1 import runner_pb2, runner_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
+    """See runner.proto."""
+
+    def __init__(
+        self,
+        store: Store,
+        hub: Hub,
+        resolver: InputResolver,
+        artifacts: ObjectStore,
+        settings: Settings,
+        heard: Callable[[str], None],
+    ) -> None:
+        self._store, self._hub, self._resolver = store, hub, resolver
+        self._artifacts, self._settings, self._heard = artifacts, settings, heard
+        self.sessions: set[Session] = set()
+
+    async def Connect(self, requests: AsyncIterator[runner_pb2.ConnectRequest], context: Context) -> None:
+        """Serve a runner's control stream."""
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("register"):
+            raise invalid(Reason.INVALID_ARGUMENT, "register", "the first message of Connect must register")
+        check(first)
+        session = Session(first.register, self._store, self._hub, self._resolver, self._settings, self._heard)
+        self.sessions.add(session)
+        try:
+            await session.run(requests, context)
+        finally:
+            self.sessions.discard(session)
+
+    async def FetchObject(self, request: runner_pb2.FetchObjectRequest, context: Context) -> None:
+        """Send inputs of an attempt."""
+        await self._require_live(names.job_id(request.job), request.attempt)
+        async for source in self._resolver.sources(names.job_id(request.job), request.uris):
+            await context.write(runner_pb2.FetchObjectResponse(header=source.header))
+            async for chunk in source.store.get(source.key):
+                await context.write(runner_pb2.FetchObjectResponse(chunk=chunk))
+
+    async def StoreObject(
+        self, requests: AsyncIterator[runner_pb2.StoreObjectRequest], context: Context
+    ) -> runner_pb2.StoreObjectResponse:
+        """Store a file of an attempt."""
+        first = await anext(aiter(requests), None)
+        if first is None or not first.HasField("header"):
+            raise invalid(Reason.INVALID_ARGUMENT, "header", "the first message of StoreObject is the header")
+        check(first)
+        header = first.header
+        job_id = names.job_id(header.job)
+        await self._require_live(job_id, header.attempt)
+        key = attempt_prefix(job_id, header.attempt) + header.path
+        chunks = (request.chunk async for request in requests)
+        await stored(self._artifacts, key, chunks, header.size_bytes, header.sha256)
+        return runner_pb2.StoreObjectResponse(uri=self._artifacts.uri(key))
+
+    async def _require_live(self, job_id: str, attempt: int) -> None:
+        async with self._store.read() as connection:
+            record = (await load(connection, [job_id])).get(job_id)
+        if record is None:
+            raise not_found("job", names.job_name(job_id))
+        if record.job.attempt != attempt or not record.job.live:
+            raise superseded(names.job_name(job_id), attempt)
+
+    async def ListRunners(
+        self, request: runner_pb2.ListRunnersRequest, context: Context
+    ) -> runner_pb2.ListRunnersResponse:
+        """List runners by name."""
+        size = request.page_size or pages.DEFAULT_PAGE_SIZE
+        after = (pages.decode(request.page_token, "runners", (str,)) or [""])[0]
+        now = await self._store.now()
+        async with self._store.read() as connection:
+            query = select(runners_table).where(runners_table.c.id > after).order_by(runners_table.c.id)
+            rows = (await connection.execute(query.limit(size + 1))).mappings().all()
+            shown = [
+                runners.message(row, await runners.live_attempts(connection, row["id"]), now)
+                for row in rows[:size]
+            ]
+        token = pages.encode("runners", [rows[size - 1]["id"]]) if len(rows) > size else ""
+        return runner_pb2.ListRunnersResponse(runners=shown, next_page_token=token)
+
+    async def GetRunner(self, request: runner_pb2.GetRunnerRequest, context: Context) -> runner_pb2.Runner:
+        """Return one runner."""
+        async with self._store.read() as connection:
+            return await self._runner(connection, names.runner_id(request.name))
+
+    async def DrainRunner(
+        self, request: runner_pb2.DrainRunnerRequest, context: Context
+    ) -> runner_pb2.Runner:
+        """Give a runner no more jobs."""
+        return await self._drain(names.runner_id(request.name), True)
+
+    async def UndrainRunner(
+        self, request: runner_pb2.UndrainRunnerRequest, context: Context
+    ) -> runner_pb2.Runner:
+        """Let a runner take jobs again."""
+        return await self._drain(names.runner_id(request.name), False)
+
+    async def _drain(self, runner_id: str, draining: bool) -> runner_pb2.Runner:
+        async with self._store.change() as change:
+            await runners.set_draining(change, runner_id, draining)
+            return await self._runner(change.connection, runner_id)
+
+    async def _runner(self, connection: AsyncConnection, runner_id: str) -> runner_pb2.Runner:
+        query = select(runners_table).where(runners_table.c.id == runner_id)
+        row = (await connection.execute(query)).mappings().first()
+        if row is None:
+            raise not_found("runner", names.runner_name(runner_id))
+        held = await runners.live_attempts(connection, runner_id)
+        return runners.message(row, held, await self._store.now())

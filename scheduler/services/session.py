@@ -1,0 +1,194 @@
+"""One runner's control stream: heartbeats in, assignments and stops out.
+
+The session writes from one task only; whatever is to be said goes through its queue. Claims are
+made by a task of their own whenever a place is free and something may be waiting.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from scheduler.core.model import AttemptState, Cause
+from scheduler.hub import QUEUE, Hub
+from scheduler.inputs import InputResolver
+from scheduler.settings import Settings
+from scheduler.store import claims, runners
+from scheduler.store.present import timestamp
+from scheduler.store.record import Stop
+from scheduler.store.store import Store
+from visionmesh import names
+from visionmesh.errors import MeshError
+from visionmesh.v1 import runner_pb2, vision_pb2
+
+log = structlog.get_logger(__name__)
+
+POLL_SECONDS = 1.0
+_DEFAULT_GRACE = timedelta(seconds=30)
+
+
+class Session:
+    """A connected runner."""
+
+    def __init__(
+        self,
+        register: runner_pb2.Register,
+        store: Store,
+        hub: Hub,
+        resolver: InputResolver,
+        settings: Settings,
+        heard: Callable[[str], None],
+    ) -> None:
+        self.runner_id, self.incarnation = register.runner_id, register.incarnation
+        self._register, self._store, self._hub = register, store, hub
+        self._resolver, self._settings, self._heard = resolver, settings, heard
+        self._outbox: asyncio.Queue[runner_pb2.ConnectResponse] = asyncio.Queue()
+        self._answers: dict[tuple[str, int], asyncio.Future[runner_pb2.AssignmentReply]] = {}
+        self._told_to_stop: set[tuple[str, int]] = set()
+        self._offers: set[asyncio.Task[None]] = set()
+
+    async def run(
+        self,
+        requests: AsyncIterator[runner_pb2.ConnectRequest],
+        context: "grpc.aio.ServicerContext[Any, Any]",
+    ) -> None:
+        """Serve the stream until it ends. Raises RUNNER_SUPERSEDED."""
+        await self._welcome()
+        with self._hub.listen_for_stops(self.runner_id, self._stop):
+            try:
+                async with asyncio.TaskGroup() as group:
+                    writing = group.create_task(self._write(context))
+                    claiming = group.create_task(self._claim())
+                    await self._read(requests)
+                    writing.cancel()
+                    claiming.cancel()
+            except* MeshError as errors:
+                raise errors.exceptions[0] from None
+            finally:
+                for offer in self._offers:
+                    offer.cancel()
+                await self._leave()
+
+    def say(self, response: runner_pb2.ConnectResponse) -> None:
+        """Queue something to be sent."""
+        self._outbox.put_nowait(response)
+
+    async def _welcome(self) -> None:
+        async with self._store.change() as change:
+            keep = await runners.register(change, self._register, self._settings.lease)
+        self._heard(self.runner_id)
+        log.info("runner registered", runner=self.runner_id, keeps=len(keep))
+        heartbeat = Duration()
+        heartbeat.FromTimedelta(timedelta(seconds=self._settings.heartbeat_seconds))
+        lease = Duration()
+        lease.FromTimedelta(self._settings.lease)
+        welcome = runner_pb2.Registered(
+            runner=names.runner_name(self.runner_id),
+            heartbeat_interval=heartbeat,
+            lease_duration=lease,
+            keep=[_ref(job_id, number) for job_id, number in keep],
+        )
+        self.say(runner_pb2.ConnectResponse(registered=welcome))
+
+    async def _leave(self) -> None:
+        async with self._store.change() as change:
+            await runners.disconnect(change, self.runner_id, self.incarnation)
+        log.info("runner disconnected", runner=self.runner_id)
+
+    async def _write(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        while True:
+            await context.write(await self._outbox.get())
+
+    async def _read(self, requests: AsyncIterator[runner_pb2.ConnectRequest]) -> None:
+        async for request in requests:
+            match request.WhichOneof("message"):
+                case "heartbeat":
+                    await self._beat(request.heartbeat)
+                case "assignment_reply":
+                    reply = request.assignment_reply
+                    answer = self._answers.get((names.job_id(reply.job), reply.attempt))
+                    if answer is not None and not answer.done():
+                        answer.set_result(reply)
+                case "draining":
+                    async with self._store.change() as change:
+                        await runners.set_stopping(change, self.runner_id, self.incarnation)
+                case _:
+                    log.warning("message ignored", runner=self.runner_id)
+
+    async def _beat(self, heartbeat: runner_pb2.Heartbeat) -> None:
+        self._heard(self.runner_id)
+        async with self._store.change() as change:
+            until = await runners.heartbeat(change, self.runner_id, self.incarnation, self._settings.lease)
+            held = {a.key: a for a in await runners.live_attempts(change.connection, self.runner_id)}
+        named = {(names.job_id(ref.job), ref.attempt) for ref in heartbeat.attempts}
+        stored = runner_pb2.HeartbeatStored(
+            lease_expire_time=timestamp(until), kill=[_ref(*key) for key in sorted(named - held.keys())]
+        )
+        self.say(runner_pb2.ConnectResponse(heartbeat_stored=stored))
+        for key in named & held.keys():
+            # A cancel that another replica took, or that came while the runner was away.
+            if held[key].state is AttemptState.CANCELLING and key not in self._told_to_stop:
+                self._stop(Stop(self.runner_id, *key, _DEFAULT_GRACE, Cause.CANCELLED))
+
+    def _stop(self, stop: Stop) -> None:
+        self._told_to_stop.add((stop.job_id, stop.attempt))
+        cancel = runner_pb2.CancelAttempt(
+            job=names.job_name(stop.job_id),
+            attempt=stop.attempt,
+            cause=vision_pb2.AttemptCause.Value(f"ATTEMPT_CAUSE_{stop.cause}"),
+        )
+        cancel.grace_period.FromTimedelta(stop.grace_period)
+        self.say(runner_pb2.ConnectResponse(cancel_attempt=cancel))
+
+    async def _claim(self) -> None:
+        reserve_after = timedelta(seconds=self._settings.reserve_seconds)
+        with self._hub.subscribe(QUEUE) as queue:
+            while True:
+                async with self._store.change() as change:
+                    claim = await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
+                if claim is None:
+                    await queue.wait(POLL_SECONDS)
+                    continue
+                offer = asyncio.create_task(self._offer(claim))
+                self._offers.add(offer)
+                offer.add_done_callback(self._offers.discard)
+
+    async def _offer(self, claim: claims.Claim) -> None:
+        """Send an assignment and store the answer; take it back if there is none in time."""
+        key = (claim.job_id, claim.attempt)
+        try:
+            assignment = await self._resolver.assignment(claim)
+        except MeshError as error:
+            async with self._store.change() as change:
+                await runners.refuse_inputs(change, *key, error)
+            return
+        answer = self._answers[key] = asyncio.get_running_loop().create_future()
+        self.say(runner_pb2.ConnectResponse(assignment=assignment))
+        why = "the runner did not answer the assignment"
+        try:
+            reply = await asyncio.wait_for(answer, self._settings.assignment_seconds)
+            if reply.accepted:
+                await self._accept(key)
+                return
+            why = reply.reason or "the runner refused the assignment"
+        except TimeoutError:
+            pass
+        finally:
+            del self._answers[key]
+        log.warning("assignment taken back", runner=self.runner_id, job=claim.job_id, why=why)
+        async with self._store.change() as change:
+            await runners.take_back(change, *key, why)
+
+    async def _accept(self, key: tuple[str, int]) -> None:
+        async with self._store.change() as change:
+            stands = await runners.accept(change, *key)
+        if not stands:
+            self._stop(Stop(self.runner_id, *key, timedelta(0), Cause.CANCELLED))
+
+
+def _ref(job_id: str, number: int) -> runner_pb2.AttemptRef:
+    return runner_pb2.AttemptRef(job=names.job_name(job_id), attempt=number)

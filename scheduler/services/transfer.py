@@ -1,0 +1,22 @@
+"""Bytes from a stream into a store, with the store's complaints as refusals."""
+
+from collections.abc import AsyncIterable
+
+import grpc
+from visionmesh.storage import DigestMismatch, ObjectStore, StoredObject, StoreFull
+
+from visionmesh.errors import MeshError, Reason
+
+
+async def stored(
+    store: ObjectStore, key: str, chunks: AsyncIterable[bytes], size_bytes: int | None, sha256: str | None
+) -> StoredObject:
+    """Put `chunks` under `key`. Raises DATA_LOSS if they are not as announced, STORE_FULL without room."""
+    try:
+        return await store.put(key, chunks, size_bytes=size_bytes, sha256=sha256)
+    except DigestMismatch as mismatch:
+        text = f"The bytes are not as announced: {mismatch}. Nothing was stored; send them again."
+        raise MeshError(grpc.StatusCode.DATA_LOSS, Reason.DATA_LOSS, text) from None
+    except StoreFull:
+        text = "The object store is full. Delete jobs or datasets, or give it more room, then send again."
+        raise MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.STORE_FULL, text) from None

@@ -1,0 +1,79 @@
+"""What happens because time passes: backoffs end, queues and leases time out."""
+
+import time
+from datetime import timedelta
+
+import structlog
+
+from scheduler.hub import SWEEP, Hub
+from scheduler.settings import Settings
+from scheduler.store import jobs, runners
+from scheduler.store.schema import micros
+from scheduler.store.store import Change, Store
+from visionmesh import names
+
+log = structlog.get_logger(__name__)
+
+LONGEST_NAP_SECONDS = 1.0
+SHORTEST_NAP_SECONDS = 0.005
+
+
+class Sweeper:
+    """Looks after everything that is due."""
+
+    def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
+        self._store, self._hub, self._settings = store, hub, settings
+        self._heard: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def heard(self, runner_id: str) -> None:
+        """Note a sign of life of a runner."""
+        self._heard[runner_id] = time.monotonic()
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        with self._hub.subscribe(SWEEP) as subscription:
+            while True:
+                try:
+                    nap = await self.sweep()
+                except Exception:
+                    # A sweep is repeated: one that fails costs only latency.
+                    log.exception("sweep failed")
+                    nap = LONGEST_NAP_SECONDS
+                await subscription.wait(nap)
+
+    async def sweep(self) -> float:
+        """Do what is due; returns the seconds until something may be due again."""
+        async with self._store.change() as change:
+            told = await jobs.settle_dependencies(change)
+            await jobs.queue_after_backoff(change)
+            await jobs.fail_queue_timeouts(change)
+            patience = timedelta(seconds=2 * self._settings.assignment_seconds)
+            await runners.overdue_assignments(change, change.now - patience)
+            for runner_id in await runners.expired(change.connection, change.now):
+                if self._silent(runner_id):
+                    await self._expire(change, runner_id)
+        if told:
+            return 0.0  # what was told may have ended in turn
+        async with self._store.read() as connection:
+            due = await jobs.next_due(connection)
+        if due is None:
+            return LONGEST_NAP_SECONDS
+        left = (due - micros(await self._store.now())) / 1e6
+        return min(max(left, SHORTEST_NAP_SECONDS), LONGEST_NAP_SECONDS)
+
+    def _silent(self, runner_id: str) -> bool:
+        """Whether this scheduler itself has heard nothing for a full lease.
+
+        A second opinion beside the database's clock: a scheduler that was frozen, or has just
+        started, gives runners the time to be heard.
+        """
+        since = self._heard.get(runner_id, self._started)
+        return time.monotonic() - since >= self._settings.lease_seconds
+
+    async def _expire(self, change: Change, runner_id: str) -> None:
+        for attempt in await runners.live_attempts(change.connection, runner_id):
+            log.warning("lease expired", runner=runner_id, job=attempt.job_id, attempt=attempt.number)
+            lease = f"{self._settings.lease_seconds:g} s"
+            why = f"{names.runner_name(runner_id)} was silent for its lease of {lease}"
+            await runners.lose(change, attempt, why)
