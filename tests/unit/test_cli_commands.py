@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -469,6 +472,22 @@ def test_cancel_waits_until_the_job_has_ended(mesh: Mesh, vmesh: Terminal) -> No
 def test_waiting_too_long_is_5(mesh: Mesh, vmesh: Terminal) -> None:
     mesh.let_end.clear()
     assert vmesh("cancel", "j1", "--wait", "--timeout", "100ms").exit_code == 5
+
+
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(mesh: Mesh, vmesh: Terminal) -> None:
+    mesh.let_end.clear()
+    command = [sys.executable, "-m", "visionmesh.cli", "watch", "j1", "--address", vmesh.address]
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watch.stderr is not None
+    for line in watch.stderr:
+        if line.startswith("2/2"):
+            break
+    watch.send_signal(signal.SIGINT)
+    _, said = watch.communicate(timeout=20)
+    assert watch.returncode == 130
+    assert f"vmesh watch jobs/j1 --address {vmesh.address}" in said
+    assert "Traceback" not in said
+    assert mesh.cancelled == []
 
 
 def test_result_as_json_holds_everything(mesh: Mesh, vmesh: Terminal) -> None:

@@ -230,6 +230,16 @@ def test_a_failed_attempt_and_the_next_one_are_told() -> None:
     ]
 
 
+def test_a_late_watch_shows_how_long_the_job_took() -> None:
+    started, ended = (
+        event(attempt_started=progress_pb2.AttemptStarted()),
+        event(state_changed=progress_pb2.StateChanged(to_state=vision_pb2.JOB_STATE_SUCCEEDED)),
+    )
+    started.commit_time.FromSeconds(1_000_000)
+    ended.commit_time.FromSeconds(1_000_075)
+    assert "0:01:15" in shown([started, ended], terminal=True)
+
+
 def test_an_event_of_a_newer_server_is_passed_over() -> None:
     assert shown([event(), event(system_sample=progress_pb2.SystemSample(cpu_cores=1))], terminal=False) == ""
 

@@ -1,5 +1,6 @@
 """Jobs while they run: bars on a terminal, lines elsewhere."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -7,7 +8,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeElapsedColumn
 
 from visionmesh.cli import _words
 from visionmesh.client import TERMINAL_STATES
@@ -27,6 +28,7 @@ class _Row:
     task: TaskID
     total_epochs: int = 0
     metrics: list[str] = field(default_factory=list)
+    start_time: float = 0.0  # of the newest attempt, in seconds since 1970 by the mesh's clock
 
 
 class Board:
@@ -94,7 +96,7 @@ class Board:
             if state == vision_pb2.JOB_STATE_SUCCEEDED:
                 self._progress.update(row.task, total=1.0, completed=1.0)
             self._progress.update(row.task, note=_words.styled_state(state))
-            self._progress.stop_task(row.task)
+            self._stop_clock(row, event)
         waits_again = state == vision_pb2.JOB_STATE_PENDING and change.from_state != 0
         message = escape(change.message) if waits_again or state == vision_pb2.JOB_STATE_FAILED else ""
         if message or not self._console.is_terminal:
@@ -108,10 +110,30 @@ class Board:
     def _attempt_started(self, row: _Row, event: progress_pb2.JobEvent) -> None:
         started, attempt = event.update.attempt_started, event.attempt
         row.metrics = []
-        self._progress.reset(row.task, start=True, total=None, completed=0)
+        self._start_clock(row, event)
         hardware = ", ".join(started.hardware) or started.device
         again = f"attempt {attempt} " if attempt > 1 else ""
         self._say(row, f"[dim]{again}started on {escape(hardware)}[/]")
+
+    def _start_clock(self, row: _Row, event: progress_pb2.JobEvent) -> None:
+        """Begin at zero; a watch that comes late counts from when the attempt began."""
+        self._progress.reset(row.task, start=True, total=None, completed=0)
+        row.start_time = _seconds(event)
+        task = self._task(row)
+        if row.start_time and task.start_time is not None:
+            task.start_time -= max(0.0, time.time() - row.start_time)
+
+    def _stop_clock(self, row: _Row, event: progress_pb2.JobEvent) -> None:
+        self._progress.stop_task(row.task)
+        task = self._task(row)
+        if row.start_time and task.start_time is not None:
+            took = max(0.0, _seconds(event) - row.start_time)
+            task.stop_time = task.start_time + took
+            # Rich remembers, and prefers to show, when the bar became full.
+            task.finished_time = took if task.finished else None
+
+    def _task(self, row: _Row) -> Task:
+        return self._progress.tasks[self._progress.task_ids.index(row.task)]
 
     def _epoch_completed(self, row: _Row, event: progress_pb2.JobEvent) -> None:
         epoch = event.update.epoch_completed
@@ -178,6 +200,10 @@ class Board:
 
     def _prefix(self, row: _Row) -> str:
         return f"{row.title:<9}" if len(self._rows) > 1 else ""
+
+
+def _seconds(event: progress_pb2.JobEvent) -> float:
+    return event.commit_time.seconds + event.commit_time.nanos / 1e9
 
 
 def _fitting(names: list[str], width: int) -> list[str]:

@@ -82,7 +82,7 @@ def _show_end(status: Console, job: job_pb2.Job) -> None:
     status.print(f"{job.name} {_words.styled_state(job.state)}{took}")
     if job.state == vision_pb2.JOB_STATE_FAILED:
         status.print(f"[red]{escape(job.error.message)}[/]", soft_wrap=True)
-        status.print(f"[dim]Try it again with:[/] vmesh watch {job.name} --logs  [dim]shows what it said[/]")
+        status.print(f"[dim]Everything that it said:[/] vmesh watch {job.name} --logs")
 
 
 async def _show_lists(out: Console, handle: JobHandle, job: job_pb2.Job, limit: int) -> None:

@@ -121,8 +121,8 @@ async def attach(
             board.add(job)
             job = await follow(board, handle, after)
     except asyncio.CancelledError:
-        status.print(f"\n{handle.name} goes on. Come back to it with:  vmesh watch {handle.name}{at}")
-        status.print(f"Stop it with:  vmesh cancel {handle.name}{at}")
+        status.print(f"\n{handle.name} goes on. Come back to it, or stop it, with:")
+        status.print(f"  vmesh watch {handle.name}{at}\n  vmesh cancel {handle.name}{at}", soft_wrap=True)
         raise
     await show_job_result(data_console(), status, handle, job, output)
     return exit_of_state(job.state)
