@@ -20,7 +20,7 @@ from visionmesh.client import AsyncClient, JobHandle
 from visionmesh.v1 import job_pb2
 
 DatasetOption = Annotated[
-    str, typer.Option(help="A dataset's name, or a local folder or zip, which is sent.")
+    str, typer.Option(help="A local folder or zip, which is sent; or the name of a dataset.")
 ]
 CheckpointOption = Annotated[
     str,
