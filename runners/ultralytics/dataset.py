@@ -1,9 +1,12 @@
 """Makes a dataset folder safe and ready for ultralytics.
 
-ultralytics pickles label caches next to the labels and obeys scripts in data.yaml. So it never
-sees the folder itself: only a private view of links, with a data.yaml that we write.
+ultralytics pickles label caches next to the labels, obeys scripts in data.yaml, and rewrites JPEG
+files that were cut short. So it never sees the folder itself: only a private view of links, with a
+data.yaml that we write, and copies of what it would rewrite.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +91,34 @@ def _refuse_unlabelled(report: DatasetReport, split: str) -> None:
 
 def _link_split(folder: Path, view: Path, split: str) -> Path:
     """Link the split's folders into `view`; the path of a text file that lists its images."""
-    for kind in ("images", "labels"):
-        link = view / kind / split
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.unlink(missing_ok=True)
-        link.symlink_to(folder / kind / split)
-    images = view / "images" / split
-    names = sorted(path.name for path in images.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    images, copies = view / "images" / split, view / "images" / f"{split}.copies"
+    _link(folder / "images" / split, images)
+    _link(folder / "labels" / split, view / "labels" / split)
+    _link(folder / "labels" / split, view / "labels" / copies.name)
+    copies.mkdir(parents=True, exist_ok=True)
+    listed = []
+    for path in sorted(images.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        if _is_cut_jpeg(path):
+            path = Path(shutil.copyfile(path, copies / path.name))
+        listed.append(path)
     listing = view / f"{split}.txt"
-    listing.write_text("".join(f"{images / name}\n" for name in names))
+    listing.write_text("".join(f"{path}\n" for path in listed))
     return listing
+
+
+def _link(target: Path, link: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(target)
+
+
+def _is_cut_jpeg(path: Path) -> bool:
+    """Whether a JPEG file lacks its end marker."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 2))
+        return file.read() != b"\xff\xd9"

@@ -55,7 +55,7 @@ class Training(DetectionTrainer):  # type: ignore[misc] # ultralytics has no typ
         """Nothing: the best checkpoint is measured with a confusion matrix afterwards."""
 
     def read_results_csv(self) -> dict[str, list[float]]:
-        """Columns of the results so far, for the checkpoint; ultralytics would start polars' threads for it."""
+        """Columns of the results so far, for the checkpoint. ultralytics would start polars for it."""
         if not self.csv.exists():
             return {}
         with self.csv.open(newline="") as file:

@@ -1,0 +1,125 @@
+"""Images are listed in order and read as they are shown; broken ones are told, not raised."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from google.rpc import error_details_pb2
+from PIL import Image
+
+from runners.process.errors import UserError
+from runners.ultralytics import images
+from runners.ultralytics.images import ImageFile, UnreadableImage, list_images, read
+
+
+def one(path: Path) -> ImageFile:
+    return ImageFile(0, path, path.name)
+
+
+def half_red(path: Path, size: tuple[int, int] = (40, 20), **save: object) -> Path:
+    """Left half red, right half black."""
+    image = Image.new("RGB", size)
+    image.paste((255, 0, 0), (0, 0, size[0] // 2, size[1]))
+    image.save(path, **save)  # type: ignore[arg-type]
+    return path
+
+
+def test_pixels_are_blue_first(tmp_path: Path) -> None:
+    pixels = read(one(half_red(tmp_path / "a.png")))
+    assert pixels.shape == (20, 40, 3)
+    assert pixels[0, 0].tolist() == [0, 0, 255]
+    assert pixels.flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "shape", "red_at"), [(3, (20, 40), (10, 30)), (6, (40, 20), (5, 10))]
+)
+def test_exif_rotation_is_applied(
+    tmp_path: Path, orientation: int, shape: tuple[int, int], red_at: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = read(one(half_red(tmp_path / "a.jpg", exif=exif, quality=95)))
+    assert pixels.shape[:2] == shape
+    assert pixels[red_at][2] > 200
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK"])
+def test_other_colour_modes_become_three_channels(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.new(mode, (8, 8)).save(path)
+    assert read(one(path)).shape == (8, 8, 3)
+
+
+def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16)).save(tmp_path / "a.png")
+    assert read(one(tmp_path / "a.png"))[0, 0].tolist() == [0x80] * 3
+
+
+def cut(path: Path) -> Path:
+    half_red(path, (200, 200))
+    path.write_bytes(path.read_bytes()[:-200])
+    return path
+
+
+def text(path: Path) -> Path:
+    path.write_text("not an image")
+    return path
+
+
+def empty(path: Path) -> Path:
+    path.write_bytes(b"")
+    return path
+
+
+@pytest.mark.parametrize("broken", [cut, text, empty, lambda path: path])
+def test_a_broken_image_is_told_by_name(tmp_path: Path, broken: object) -> None:
+    path = broken(tmp_path / "photo.jpg")  # type: ignore[operator]
+    with pytest.raises(UnreadableImage, match=r"photo\.jpg cannot be read") as caught:
+        read(one(path))
+    info = error_details_pb2.ErrorInfo()
+    assert caught.value.status().details[0].Unpack(info)
+    assert info.reason == "IMAGE_UNREADABLE"
+
+
+def test_an_image_past_the_pixel_cap_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    with pytest.raises(UnreadableImage, match="40 x 20 pixels"):
+        read(one(half_red(tmp_path / "a.png")))
+
+
+def test_formats_off_the_list_are_refused_whatever_their_name(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
+    with pytest.raises(UnreadableImage):
+        read(one(tmp_path / "a.jpg"))
+
+
+def test_a_folder_is_listed_by_name(tmp_path: Path) -> None:
+    for name in ("b.JPG", "a.png", "notes.txt", "c.webp"):
+        (tmp_path / name).touch()
+    listed = list_images(tmp_path)
+    assert [(image.index, image.path.name) for image in listed] == [(0, "a.png"), (1, "b.JPG"), (2, "c.webp")]
+
+
+def test_a_list_keeps_order_and_the_users_names(tmp_path: Path) -> None:
+    lines = [{"path": "/data/1", "uri": "s3://b/z.jpg"}, {"path": "/data/0", "uri": "s3://b/a.jpg"}]
+    (tmp_path / "images.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert [(str(image.path), image.uri) for image in list_images(tmp_path / "images.jsonl")] == [
+        ("/data/1", "s3://b/z.jpg"),
+        ("/data/0", "s3://b/a.jpg"),
+    ]
+
+
+def test_a_bad_line_of_a_list_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images.jsonl").write_text('{"path": "a", "uri": "a"}\n{"uri": "b"}\n')
+    with pytest.raises(UserError, match=r"images\.jsonl:2"):
+        list_images(tmp_path / "images.jsonl")
+
+
+def test_no_images_is_an_error_of_the_user(tmp_path: Path) -> None:
+    for source in (None, tmp_path / "absent", tmp_path):
+        with pytest.raises(UserError) as caught:
+            list_images(source)
+        assert caught.value.reason == "IMAGES_NOT_FOUND"
