@@ -7,7 +7,7 @@ transaction begins IMMEDIATE, because WAL and a busy timeout alone do not make a
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,10 @@ class Database:
                 yield connection
 
     async def now(self, connection: AsyncConnection) -> datetime:
-        """The database's clock, by which leases are counted."""
+        """The database's clock, by which leases are counted; SQLite's is this machine's."""
         if self._is_sqlite:
-            # ROUND: unixepoch('subsec') is a float with millisecond resolution.
-            query = text("SELECT CAST(ROUND(unixepoch('subsec') * 1000) AS INTEGER) * 1000")
-        else:
-            query = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
+            return datetime.now(UTC)
+        query = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
         return instant(int((await connection.execute(query)).scalar_one()))
 
     async def close(self) -> None:
