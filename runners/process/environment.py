@@ -81,6 +81,9 @@ class JobEnvironment:
     device: str | None = None
     """cpu, mps, cuda or cuda:0 (DEVICE); the best there is by default."""
 
+    cpu_threads: int | None = None
+    """Threads to compute with on a CPU, at least 1 (CPU_THREADS); all cores by default."""
+
     primary_metric: str = "mAP50-95"
     """Canonical metric that says which epoch is best (PRIMARY_METRIC)."""
 
@@ -248,6 +251,7 @@ _VARIABLES = (
     _Variable("checkpoint_period", ("CHECKPOINT_PERIOD",), _whole(1)),
     _Variable("seed", ("SEED",), _whole(0, 2**31 - 1)),
     _Variable("device", ("DEVICE",), _text),
+    _Variable("cpu_threads", ("CPU_THREADS",), _whole(1, 1024)),
     _Variable("primary_metric", ("PRIMARY_METRIC",), _text),
     _Variable("primary_metric_mode", ("PRIMARY_METRIC_MODE",), _one_of("max", "min")),
     _Variable("split", ("SPLIT",), _text),

@@ -56,10 +56,12 @@ def measure(
     commands: Commands,
 ) -> result_pb2.ValidationResult:
     """Measure `checkpoint` on one split. Raises Stopped within a batch of a stop."""
+    from runners.ultralytics import threads
     from runners.ultralytics.validator import Measuring
 
     progress = _Progress(environment.batch_size, emitter, commands)
     callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
+    callbacks["on_val_start"].append(lambda _: threads.use(environment.cpu_threads))
     callbacks["on_val_batch_end"].append(progress.batch_done)
     validator = Measuring(
         _arguments(environment, checkpoint, data, split, device, work),

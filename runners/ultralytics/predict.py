@@ -30,7 +30,7 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
     An image that cannot be read is an error entry. On Stopped the totals so far are published
     before it passes on.
     """
-    from runners.ultralytics import checkpoints, images, predictor
+    from runners.ultralytics import checkpoints, images, predictor, threads
 
     emitter.stage(vision_pb2.STAGE_STARTING)
     listed = images.list_images(environment.image_paths)
@@ -39,6 +39,7 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
         emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
         checkpoint = checkpoints.load(environment.checkpoint_path, work)
         detector = predictor.Detector(checkpoint, _arguments(environment, checkpoint, device, work))
+        threads.use(environment.cpu_threads)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     emitter.stage(vision_pb2.STAGE_PREDICTING, f"{len(listed)} images")

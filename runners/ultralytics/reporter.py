@@ -9,7 +9,7 @@ from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.rates import Rate
-from runners.ultralytics import checkpoints
+from runners.ultralytics import checkpoints, threads
 from runners.ultralytics.metrics import Epoch, History
 from runners.ultralytics.trainer import Callbacks, Training
 from visionmesh.names import artifact_name
@@ -82,6 +82,7 @@ class Reporter:
 
     def _setting_up(self, trainer: Training) -> None:
         self._commands.poll()
+        threads.use(self._environment.cpu_threads)
         self._emitter.stage(vision_pb2.STAGE_LOADING_MODEL, Path(str(trainer.args.model)).stem)
 
     def _training(self, trainer: Training) -> None:

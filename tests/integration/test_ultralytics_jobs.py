@@ -506,3 +506,13 @@ def test_other_tasks_and_metrics_are_refused(few_shapes: Path, tmp_path: Path) -
     assert refused(short_training(few_shapes, tmp_path, task="segment")).reason == "UNSUPPORTED"
     metric = refused(short_training(few_shapes, tmp_path, primary_metric="accuracy_top1"))
     assert "mAP50-95" in str(metric)
+
+
+def test_it_computes_with_the_threads_it_is_given(few_shapes: Path, tmp_path: Path) -> None:
+    import torch
+
+    seen = []
+    for threads in (1, 2):
+        short_training(few_shapes, tmp_path / str(threads), epochs=1, cpu_threads=threads).go()
+        seen.append(torch.get_num_threads())
+    assert seen == [1, 2]

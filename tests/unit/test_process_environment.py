@@ -36,6 +36,7 @@ ENVIRONMENTS = st.builds(
     checkpoint_period=st.integers(1, 100),
     seed=st.integers(0, 2**31 - 1),
     device=st.none() | TEXT,
+    cpu_threads=st.none() | st.integers(1, 1024),
     primary_metric=TEXT,
     primary_metric_mode=st.sampled_from(["max", "min"]),
     split=TEXT,
