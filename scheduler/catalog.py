@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from visionmesh.storage import ObjectStore
-
 from scheduler.archives import BadArchive, FileEntry, unpack
 from visionmesh.errors import Reason, invalid
+from visionmesh.storage import ObjectStore
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _CHUNK = 256 * 1024

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncConnection
-from visionmesh.storage import BadKey, ObjectStore
 
 from scheduler.catalog import Catalog, FileRecord, is_image
 from scheduler.core.model import TERMINAL, JobState
@@ -20,6 +19,7 @@ from scheduler.store.claims import Claim
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid
+from visionmesh.storage import BadKey, ObjectStore
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
@@ -224,7 +224,7 @@ class InputResolver:
     async def _images_at(self, uri: str, field: str) -> list[runner_pb2.ObjectInput]:
         store, key = self._place(uri.rstrip("/"), field)
         if uri.endswith("/"):
-            found = [obj async for obj in store.list(key + "/") if is_image(obj.key)]
+            found = [obj async for obj in store.entries(key + "/") if is_image(obj.key)]
         else:
             one = await store.stat(key)
             found = [one] if one is not None else []
@@ -250,8 +250,8 @@ class InputResolver:
             if key is not None:
                 return store, key
         text = (
-            f"{uri!r} is neither jobs/{{job}}/artifacts/{{artifact}}, uploads/{{upload}}, nor a URI inside the "
-            "configured stores. Upload the file, and name the upload."
+            f"{uri!r} is neither jobs/{{job}}/artifacts/{{artifact}}, uploads/{{upload}}, nor a URI inside "
+            "the configured stores. Upload the file, and name the upload."
         )
         raise invalid(Reason.BAD_URI, field, text)
 

@@ -6,11 +6,11 @@ programs know: checkpoints/{job}/best.pt, validation/{job}/confusion_matrix.png,
 """
 
 from sqlalchemy import select
-from visionmesh.storage import ObjectStore
 
 from scheduler.store import history
 from scheduler.store.schema import jobs
 from scheduler.store.store import Store
+from visionmesh.storage import ObjectStore
 
 FOLDERS = {
     "train": "checkpoints/{job}/",

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import grpc
 import structlog
-from visionmesh.storage import open_store
 
 from scheduler.catalog import Catalog
 from scheduler.hub import Hub
@@ -27,6 +26,7 @@ from scheduler.settings import Settings
 from scheduler.store.commit import GroupCommitter
 from scheduler.store.store import Store
 from scheduler.sweeper import Sweeper
+from visionmesh.storage import open_store
 from visionmesh.v1 import (
     dataset_pb2_grpc,
     job_pb2_grpc,

@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from visionmesh.datasets import yolo
 
 from scheduler.archives import BadArchive, FileEntry, dataset_digest, unpack
 from scheduler.catalog import Catalog
@@ -23,6 +22,7 @@ from scheduler.store.present import timestamp
 from scheduler.store.schema import micros
 from scheduler.store.store import Store
 from visionmesh import names
+from visionmesh.datasets import yolo
 from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
 from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
 

@@ -25,7 +25,28 @@ from visionmesh.v1 import job_pb2, job_pb2_grpc, vision_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
 TERMINAL_NUMBERS = frozenset(vision_pb2.JobState.Value(f"JOB_STATE_{state}") for state in TERMINAL)
-_OUTPUT = ["name", "state", "attempt", "progress", "error", "owner", "trace_id", "etag", "retried_from", "reproducibility", "failure_count", "attempts", "cancel_requested", "sequence", "create_time", "queue_time", "start_time", "end_time", "update_time", "retry_time"]
+_OUTPUT = [
+    "name",
+    "state",
+    "attempt",
+    "progress",
+    "error",
+    "owner",
+    "trace_id",
+    "etag",
+    "retried_from",
+    "reproducibility",
+    "failure_count",
+    "attempts",
+    "cancel_requested",
+    "sequence",
+    "create_time",
+    "queue_time",
+    "start_time",
+    "end_time",
+    "update_time",
+    "retry_time",
+]
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):

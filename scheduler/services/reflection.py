@@ -13,7 +13,7 @@ V1ALPHA = reflection.SERVICE_NAME
 
 def add_reflection(server: grpc.aio.Server) -> None:
     """Serve reflection v1 and v1alpha; their messages are the same on the wire."""
-    shown = [*(service for service in SERVICES if service), "grpc.health.v1.Health", V1, V1ALPHA]
+    shown = [*(service for service in SERVICES if service), "grpc.health.v1.Health", V1ALPHA]
     servicer = ReflectionServicer(service_names=shown)
     for name in (V1, V1ALPHA):
         method = grpc.stream_stream_rpc_method_handler(

@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 from google.api import httpbody_pb2
 from sqlalchemy.ext.asyncio import AsyncConnection
-from visionmesh.storage import ObjectStore
 
 from scheduler.hub import Hub
 from scheduler.publishing import attempt_prefix
@@ -19,6 +18,7 @@ from scheduler.store.store import Store
 from scheduler.store.streams import ResultsWrite
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid, not_found
+from visionmesh.storage import ObjectStore
 from visionmesh.v1 import result_pb2, result_pb2_grpc, vision_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]

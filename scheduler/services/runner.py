@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
-from visionmesh.storage import ObjectStore
 
 from scheduler.hub import Hub
 from scheduler.inputs import InputResolver
@@ -22,6 +21,7 @@ from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, invalid, not_found, superseded
+from visionmesh.storage import ObjectStore
 from visionmesh.v1 import runner_pb2, runner_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]

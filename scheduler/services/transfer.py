@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterable
 
 import grpc
-from visionmesh.storage import DigestMismatch, ObjectStore, StoredObject, StoreFull
 
 from visionmesh.errors import MeshError, Reason
+from visionmesh.storage import DigestMismatch, ObjectStore, StoredObject, StoreFull
 
 
 async def stored(

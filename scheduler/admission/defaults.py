@@ -1,0 +1,81 @@
+"""The defaults that job.proto documents, filled in when a job is accepted, so that users see them."""
+
+from google.protobuf.message import Message
+
+from visionmesh.v1 import job_pb2, vision_pb2
+
+FRAMEWORK = "ultralytics"
+PRIORITY = 5
+MAX_ATTEMPTS = 3
+INITIAL_BACKOFF_SECONDS = 5
+MAX_BACKOFF_SECONDS = 300
+BACKOFF_MULTIPLIER = 2.0
+
+# Per kind: fields that are explicitly absent or empty get these values.
+SPEC_DEFAULTS: dict[str, dict[str, object]] = {
+    "train": {
+        "task": vision_pb2.TASK_DETECT,
+        "epochs": 100,
+        "batch_size": 16,
+        "checkpoint_period": 1,
+        "seed": 0,
+        "primary_metric": "mAP50-95",
+        "primary_metric_mode": vision_pb2.METRIC_MODE_MAX,
+    },
+    "validate": {
+        "task": vision_pb2.TASK_DETECT,
+        "split": "val",
+        "confidence_threshold": 0.25,
+        "iou_threshold": 0.45,
+        "max_detections": 100,
+        "batch_size": 16,
+    },
+    "infer": {
+        "task": vision_pb2.TASK_DETECT,
+        "confidence_threshold": 0.25,
+        "iou_threshold": 0.45,
+        "max_detections": 100,
+        "top_k": 5,
+        "batch_size": 8,
+    },
+    "embed": {"normalize": True, "batch_size": 8},
+    "detect_faces": {"confidence_threshold": 0.25, "max_faces": 100},
+    "embed_faces": {"normalize": True},
+}
+
+
+def with_defaults(job: job_pb2.Job) -> job_pb2.Job:
+    """A copy of `job` in which nothing is left to be guessed but the framework's own defaults."""
+    filled = job_pb2.Job()
+    filled.CopyFrom(job)
+    filled.framework = job.framework or FRAMEWORK
+    if not job.HasField("priority"):
+        filled.priority = PRIORITY
+    _fill_retry_policy(filled.retry_policy)
+    kind = job.WhichOneof("spec")
+    if kind is not None:
+        spec = getattr(filled, kind)
+        spec.SetInParent()
+        _fill(spec, SPEC_DEFAULTS[kind])
+    if kind == "embed_faces":
+        _fill(filled.embed_faces.detection, SPEC_DEFAULTS["detect_faces"])
+    return filled
+
+
+def _fill_retry_policy(policy: job_pb2.RetryPolicy) -> None:
+    if not policy.HasField("max_attempts"):
+        policy.max_attempts = MAX_ATTEMPTS
+    if not policy.HasField("initial_backoff"):
+        policy.initial_backoff.FromSeconds(INITIAL_BACKOFF_SECONDS)
+    if not policy.HasField("max_backoff"):
+        policy.max_backoff.FromSeconds(MAX_BACKOFF_SECONDS)
+    if not policy.HasField("multiplier"):
+        policy.multiplier = BACKOFF_MULTIPLIER
+
+
+def _fill(message: Message, defaults: dict[str, object]) -> None:
+    for name, value in defaults.items():
+        field = message.DESCRIPTOR.fields_by_name[name]
+        absent = not message.HasField(name) if field.has_presence else not getattr(message, name)
+        if absent:
+            setattr(message, name, value)

@@ -1,0 +1,145 @@
+"""Unpacks archives that strangers made.
+
+Refused are links, names that lead elsewhere, encryption, duplicates, and archives that would grow
+past caps on count, bytes or ratio. Sizes are counted while unpacking: headers may lie.
+"""
+
+import hashlib
+import stat
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+_CHUNK = 256 * 1024
+_IGNORED_FOLDERS = frozenset({"__MACOSX"})
+_IGNORED_NAMES = frozenset({".DS_Store", "Thumbs.db"})
+
+
+class BadArchive(Exception):
+    """The archive is refused; the message names the entry and says why."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large an archive may be."""
+
+    files: int = 100_000
+    total_bytes: int = 50 * 2**30
+    ratio: int = 200
+    """Unpacked over packed size, for entries past `ratio_free_bytes`."""
+    ratio_free_bytes: int = 10 * 2**20
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One unpacked file."""
+
+    path: str
+    """Relative to the folder, with slashes."""
+    size_bytes: int
+    sha256: str
+
+
+def unpack(archive: Path, target: Path, limits: Limits | None = None) -> list[FileEntry]:
+    """Unpack a zip into the new folder `target`; one top folder that holds everything is left out.
+
+    Raises BadArchive.
+    """
+    limits = limits or Limits()
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            entries = _wanted(opened, limits)
+            target.mkdir(parents=True)
+            return _extract(opened, entries, target, limits)
+    except zipfile.BadZipFile as error:
+        raise BadArchive(f"the file is not a whole zip archive ({error}). Pack it again.") from None
+    except (NotImplementedError, zipfile.LargeZipFile) as error:
+        raise BadArchive(f"the archive is packed in a way that is not read here: {error}") from None
+
+
+def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInfo]:
+    """Entries to unpack, by the path that they get."""
+    files = [info for info in opened.infolist() if not info.is_dir()]
+    if len(files) > limits.files:
+        raise BadArchive(f"the archive holds {len(files)} files; at most {limits.files} are taken")
+    for info in files:
+        _check_entry(info)
+    kept = [info for info in files if not _ignored(PurePosixPath(info.filename))]
+    if not kept:
+        raise BadArchive("the archive holds no files")
+    top = _common_top([PurePosixPath(info.filename) for info in kept])
+    by_path: dict[str, zipfile.ZipInfo] = {}
+    for info in kept:
+        path = PurePosixPath(info.filename)
+        relative = str(path.relative_to(top)) if top else str(path)
+        if relative in by_path:
+            raise BadArchive(f"{info.filename!r} is in the archive twice")
+        by_path[relative] = info
+    return by_path
+
+
+def _check_entry(info: zipfile.ZipInfo) -> None:
+    name = info.filename
+    path = PurePosixPath(name)
+    if "\\" in name or "\x00" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+        raise BadArchive(f"{name!r} leads out of the archive. Pack it with relative names.")
+    mode = info.external_attr >> 16
+    if mode and not (stat.S_ISREG(mode) or stat.S_IFMT(mode) == 0):
+        raise BadArchive(f"{name!r} is a link or a special file. Pack the files themselves.")
+    if info.flag_bits & 0x1:
+        raise BadArchive(f"{name!r} is encrypted. Pack it without a password.")
+
+
+def _ignored(path: PurePosixPath) -> bool:
+    return path.name in _IGNORED_NAMES or path.name.startswith("._") or path.parts[0] in _IGNORED_FOLDERS
+
+
+def _common_top(paths: Sequence[PurePosixPath]) -> str | None:
+    """The one folder that holds everything, unless its name means something in a dataset."""
+    tops = {path.parts[0] for path in paths}
+    if len(tops) != 1 or any(len(path.parts) == 1 for path in paths):
+        return None
+    top = tops.pop()
+    return None if top in {"images", "labels", "train", "val", "valid", "test", "annotations"} else top
+
+
+def _extract(
+    opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target: Path, limits: Limits
+) -> list[FileEntry]:
+    unpacked, left = [], limits.total_bytes
+    for path, info in sorted(entries.items()):
+        entry = _extract_one(opened, info, target / path, path, limits, left)
+        left -= entry.size_bytes
+        unpacked.append(entry)
+    return unpacked
+
+
+def _extract_one(
+    opened: zipfile.ZipFile, info: zipfile.ZipInfo, place: Path, path: str, limits: Limits, left: int
+) -> FileEntry:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        with opened.open(info) as source, place.open("xb") as file:
+            while chunk := source.read(_CHUNK):
+                size += len(chunk)
+                if size > left:
+                    raise BadArchive(f"the archive holds more than {limits.total_bytes} bytes")
+                if size > limits.ratio_free_bytes and size > limits.ratio * max(info.compress_size, 1):
+                    raise BadArchive(f"{info.filename!r} grows more than {limits.ratio} times when unpacked")
+                digest.update(chunk)
+                file.write(chunk)
+    except FileExistsError:
+        raise BadArchive(f"{info.filename!r} is a file and a folder at once") from None
+    except NotADirectoryError:
+        raise BadArchive(f"{info.filename!r} lies below a file") from None
+    return FileEntry(path, size, digest.hexdigest())
+
+
+def dataset_digest(entries: Iterable[FileEntry]) -> str:
+    """SHA-256 over a line "sha256 size path" for each file, in order of path."""
+    digest = hashlib.sha256()
+    for entry in sorted(entries, key=lambda entry: entry.path):
+        digest.update(f"{entry.sha256} {entry.size_bytes} {entry.path}\n".encode())
+    return digest.hexdigest()

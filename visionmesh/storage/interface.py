@@ -1,0 +1,88 @@
+"""What every object store does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+
+CHUNK_BYTES = 256 * 1024
+MAX_KEY_BYTES = 1024
+
+
+class BadKey(ValueError):
+    """The key could name something outside the store, or nothing at all."""
+
+
+class DigestMismatch(Exception):
+    """The bytes do not have the announced size or digest; nothing was stored."""
+
+
+class StoreFull(Exception):
+    """There is no room; nothing was stored."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What is known of an object."""
+
+    key: str
+    size_bytes: int
+    sha256: str | None
+    """Hexadecimal; None where the store did not compute it itself."""
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is fit to name an object. Raises BadKey."""
+    if not key or len(key.encode()) > MAX_KEY_BYTES:
+        raise BadKey(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key.encode())}")
+    if any(ord(character) < 32 or character in "\\\x7f" for character in key):
+        raise BadKey(f"{key!r} holds a control character or a backslash")
+    if any(segment in {"", ".", ".."} for segment in key.split("/")):
+        raise BadKey(f"{key!r} holds an empty segment, '.' or '..'")
+    return key
+
+
+class ObjectStore(ABC):
+    """Objects by key. Everything streams; an object is there whole, or not at all."""
+
+    @abstractmethod
+    async def put(
+        self,
+        key: str,
+        chunks: AsyncIterable[bytes],
+        *,
+        size_bytes: int | None = None,
+        sha256: str | None = None,
+    ) -> StoredObject:
+        """Store an object, replacing one of the same key. Raises DigestMismatch, StoreFull, BadKey."""
+
+    @abstractmethod
+    def get(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
+        """The bytes of an object from `offset` on. Raises FileNotFoundError at the first piece."""
+
+    @abstractmethod
+    async def stat(self, key: str) -> StoredObject | None:
+        """What is known of an object, or None."""
+
+    @abstractmethod
+    def entries(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Every object whose key begins with `prefix`, in order of key."""
+
+    @abstractmethod
+    async def delete(self, key: str) -> None:
+        """Remove an object; fine if there is none."""
+
+    @abstractmethod
+    async def delete_prefix(self, prefix: str) -> None:
+        """Remove every object below `prefix`, which ends in a slash."""
+
+    @abstractmethod
+    async def copy(self, source: str, target: str) -> None:
+        """Make `target` the same object as `source`. Raises FileNotFoundError."""
+
+    @abstractmethod
+    def uri(self, key: str) -> str:
+        """Where an object lies, as URI."""
+
+    @abstractmethod
+    def key_of(self, uri: str) -> str | None:
+        """The key in a URI of this store; None if it is not of this store. Raises BadKey."""
