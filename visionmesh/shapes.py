@@ -4,6 +4,7 @@ Made for demos and tests: a stock YOLO learns it on two CPU cores in under half 
 same arguments give the same pictures.
 """
 
+import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -130,3 +131,17 @@ def _mask(shape: Shape, size: int) -> Image.Image:
     else:
         draw.polygon([((left + right) / 2, top), (right, bottom), (left, bottom)], fill=255)
     return large.resize((size, size), Image.Resampling.BOX)
+
+
+def main() -> None:
+    """`python -m visionmesh.shapes FOLDER`: write the data set for a person to try things with."""
+    parser = argparse.ArgumentParser(prog="python -m visionmesh.shapes", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to write; made if it is not there")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default 0)")
+    options = parser.parse_args()
+    write_shapes(options.folder, seed=options.seed)
+    print(f"A YOLO dataset of circles, squares and triangles is in {options.folder}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -181,7 +181,7 @@ async def _start_agent(mesh: LocalMesh, logs: Path, number: int) -> None:
     work_dir = settings.data_dir / "runners" / name
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
     arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", settings.framework]
-    arguments += ["--work-dir", str(work_dir), "--slots", str(settings.slots)]
+    arguments += ["--runner-id", name, "--work-dir", str(work_dir), "--slots", str(settings.slots)]
     mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, logs / f"{name}.log"))
 
 
