@@ -13,10 +13,7 @@ from pathlib import Path
 import yaml
 
 from runners.process.errors import UserError
-from visionmesh.datasets.yolo import DatasetReport, check_folder
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""What counts as an image, in lower case."""
+from visionmesh.datasets.yolo import DatasetReport, check_folder, images_of
 
 _SHOWN_PROBLEMS = 5
 
@@ -47,6 +44,7 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
     for split in splits:
         _refuse_unlabelled(report, split)
     view = work / "dataset"
+    shutil.rmtree(view, ignore_errors=True)  # a killed attempt may have left it
     lists = {split: str(_link_split(folder.absolute(), view, split)) for split in splits}
     # ultralytics wants both, even to measure on a third.
     lists.setdefault("train", lists[splits[0]])
@@ -65,9 +63,10 @@ def _refuse_problems(report: DatasetReport) -> None:
         for problem in report.problems
     ]
     shown = "; ".join(f"{field}: {message}" for field, message in violations[:_SHOWN_PROBLEMS])
-    more = len(violations) - _SHOWN_PROBLEMS
+    more = report.problem_count - _SHOWN_PROBLEMS
     raise UserError(
-        f"The dataset has {len(violations)} problems: {shown}" + (f" (and {more} more)" if more > 0 else ""),
+        f"The dataset has {report.problem_count} problems: {shown}"
+        + (f" (and {more} more)" if more > 0 else ""),
         reason="DATASET_INVALID",
         violations=violations,
     )
@@ -81,37 +80,35 @@ def _refuse_unlabelled(report: DatasetReport, split: str) -> None:
             f"The dataset has no split {split!r}; it has: {there}. Add images/{split} and labels/{split}.",
             reason="DATASET_INVALID",
         )
-    if not found.labelled_images:
+    if not found.instances:
         raise UserError(
-            f"None of the {found.images} images of split {split!r} has a label. Add labels/{split}/*.txt "
-            "with one line per object: class x_center y_center width height.",
+            f"None of the {found.images} images of split {split!r} has a labelled object. Add "
+            f"labels/{split}/*.txt with one line per object: class x_center y_center width height.",
             reason="DATASET_UNLABELLED",
         )
 
 
 def _link_split(folder: Path, view: Path, split: str) -> Path:
-    """Link the split's folders into `view`; the path of a text file that lists its images."""
-    images, copies = view / "images" / split, view / "images" / f"{split}.copies"
-    _link(folder / "images" / split, images)
-    _link(folder / "labels" / split, view / "labels" / split)
-    _link(folder / "labels" / split, view / "labels" / copies.name)
-    copies.mkdir(parents=True, exist_ok=True)
+    """Link the split's images and labels into `view`; the path of a text file that lists the images."""
     listed = []
-    for path in sorted(images.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        if _is_cut_jpeg(path):
-            path = Path(shutil.copyfile(path, copies / path.name))
-        listed.append(path)
+    for image in images_of(folder, split):
+        first, second, *inner = image.relative_to(folder).parts  # images/train/… or train/images/…
+        link = view.joinpath("images", split, *inner)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if _is_cut_jpeg(image):
+            shutil.copyfile(image, link)
+        else:
+            link.symlink_to(image)
+        labels = folder / first.replace("images", "labels") / second.replace("images", "labels")
+        label = labels.joinpath(*inner).with_suffix(".txt")
+        label_link = view.joinpath("labels", split, *inner).with_suffix(".txt")
+        label_link.parent.mkdir(parents=True, exist_ok=True)
+        if label.is_file():
+            label_link.symlink_to(label)
+        listed.append(link)
     listing = view / f"{split}.txt"
     listing.write_text("".join(f"{path}\n" for path in listed))
     return listing
-
-
-def _link(target: Path, link: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
-    link.symlink_to(target)
 
 
 def _is_cut_jpeg(path: Path) -> bool:

@@ -9,7 +9,7 @@ from google.rpc import code_pb2, status_pb2
 from PIL import Image, ImageOps
 
 from runners.process.errors import UserError, status
-from runners.ultralytics.dataset import IMAGE_SUFFIXES
+from visionmesh.datasets.yolo import IMAGE_SUFFIXES
 
 MAX_PIXELS = 64_000_000
 """Larger images are not decoded: a few kilobytes of PNG can unfold to gigabytes."""

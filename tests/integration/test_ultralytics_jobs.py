@@ -440,7 +440,7 @@ def test_a_broken_label_is_named_by_file_and_line(tmp_path: Path) -> None:
 def test_a_dataset_without_labels_is_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "data", train=4, val=2, test=0, size=64)
     for label in (tmp_path / "data/labels").rglob("*.txt"):
-        label.unlink()
+        label.write_text("")
     assert refused(short_training(tmp_path / "data", tmp_path / "out")).reason == "DATASET_UNLABELLED"
 
 
@@ -453,6 +453,22 @@ def test_a_split_that_is_not_there_is_refused(trained: Run, few_shapes: Path, tm
         output_path=tmp_path,
     )
     assert "no split 'test'" in str(refused(run))
+
+
+def test_the_other_folder_layout_trains_too(tmp_path: Path) -> None:
+    """train/images and valid/labels, with a folder in between and an image without objects."""
+    write_shapes(tmp_path / "made", train=8, val=4, test=0, size=64)
+    for split, folder in (("train", "train"), ("val", "valid")):
+        for kind in ("images", "labels"):
+            target = tmp_path / "data" / folder / kind / "day1"
+            target.parent.mkdir(parents=True)
+            (tmp_path / "made" / kind / split).rename(target)
+    sorted((tmp_path / "data/train/labels/day1").iterdir())[0].unlink()
+    (tmp_path / "data/classes.txt").write_text("\n".join(CLASS_NAMES))
+    run = short_training(tmp_path / "data", tmp_path / "out", epochs=1).go()
+    assert run.results("training")[-1].epochs_completed == 1
+    assert list((tmp_path / "data").rglob("*.cache")) == []
+    assert any("8 images" in stage.detail for stage in run.updates("stage_changed"))
 
 
 def test_a_jpeg_that_was_cut_short_is_not_rewritten(tmp_path: Path) -> None:
