@@ -1,0 +1,299 @@
+"""Fetches what an attempt reads: streamed to disk, verified, datasets kept for the next attempt."""
+
+import asyncio
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+import grpc
+
+from runners.agent import ending
+from runners.agent.ending import Ending
+from runners.agent.job_environment import LocalInputs
+from runners.agent.stream import AttemptLost
+from runners.agent.transport import Backoff, translated
+from visionmesh.errors import MeshError, Reason
+from visionmesh.v1 import runner_pb2, runner_pb2_grpc
+
+PATIENCE_SECONDS = 300.0
+"""Time without a byte after which the attempt is given up."""
+
+DIGEST_TRIES = 3
+"""Times that bytes may arrive which are not the recorded ones."""
+
+_RESPONSE_SECONDS = 60.0
+_URIS_PER_CALL = 1000
+_INLINE_BYTES = 64 * 1024
+_DIGEST = re.compile("[0-9a-f]{64}")
+_FINAL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
+_REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
+
+Place = Callable[[runner_pb2.ObjectHeader], Path]
+"""Where an object goes on this machine."""
+
+
+class InputFailed(Exception):
+    """An input cannot be had; `ending` says how the attempt ends for it."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.error.message if ending.error else "")
+        self.ending = ending
+
+
+class _Damaged(Exception):
+    """What arrived is not what was announced."""
+
+
+class DatasetCache:
+    """Datasets by digest, each whole or not there; shared by the attempts of this agent."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def get(self, digest: str, fill: Callable[[Path], Awaitable[None]]) -> Path:
+        """The folder of the dataset; `fill` fetches it into a new folder if it is not there."""
+        target = self._folder / digest
+        async with self._locks.setdefault(digest, asyncio.Lock()):
+            if not target.exists():
+                part = self._folder / f".{digest}.part"
+                await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
+                part.mkdir(parents=True)
+                await fill(part)
+                part.rename(target)
+        return target
+
+
+class InputFetcher:
+    """Fetches the inputs of one attempt."""
+
+    def __init__(
+        self,
+        runners: "runner_pb2_grpc.RunnerServiceAsyncStub",
+        assignment: runner_pb2.Assignment,
+        folder: Path,
+        cache: DatasetCache,
+    ) -> None:
+        """Single objects go below `folder`."""
+        self._runners, self._assignment = runners, assignment
+        self._folder, self._cache = folder, cache
+        self.fetched_files = 0
+        """Files that were fetched, and not found in the cache."""
+        self.fetched_bytes = 0
+        """Bytes of these."""
+
+    async def fetch(self, first_image_index: int) -> LocalInputs:
+        """Fetch everything but images that are predicted already. Raises InputFailed or AttemptLost."""
+        try:
+            return LocalInputs(
+                dataset=await self._dataset(),
+                checkpoint=await self._checkpoint(),
+                images=await self._images(first_image_index),
+                first_image_index=first_image_index,
+            )
+        except OSError as error:
+            text = f"The inputs cannot be written to the runner's disk: {error}. Make room there."
+            raise InputFailed(ending.infrastructure(text)) from error
+
+    async def _dataset(self) -> Path | None:
+        if not self._assignment.HasField("dataset"):
+            return None
+        wanted = self._assignment.dataset
+
+        async def fill(folder: Path) -> None:
+            await self._retrying(lambda: self._fetch_dataset(wanted, folder))
+
+        if not _DIGEST.fullmatch(wanted.digest):  # nothing to know it by again
+            folder = self._folder / "dataset"
+            folder.mkdir(parents=True, exist_ok=True)
+            await fill(folder)
+            return folder
+        return await self._cache.get(wanted.digest, fill)
+
+    async def _fetch_dataset(self, wanted: runner_pb2.DatasetInput, folder: Path) -> None:
+        headers = await self._fetch([wanted.uri], lambda header: _below(folder, header.path))
+        lines = (f"{h.sha256} {h.size_bytes} {h.path}\n" for h in sorted(headers, key=lambda h: h.path))
+        digest = hashlib.sha256("".join(lines).encode()).hexdigest()
+        if wanted.digest and digest != wanted.digest:
+            raise _Damaged(f"the files of {wanted.name} do not have its digest {wanted.digest[:12]}…")
+
+    async def _checkpoint(self) -> Path | None:
+        if not self._assignment.HasField("checkpoint"):
+            return None
+        wanted = self._assignment.checkpoint
+        suffix = PurePosixPath(wanted.uri).suffix
+        target = self._folder / f"checkpoint{suffix}"
+        await self._single({wanted.uri: target}, [wanted])
+        return target
+
+    async def _images(self, first_index: int) -> Path | None:
+        images = self._assignment.images
+        if not images:
+            return None
+        folder = self._folder / "images"
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        paths: dict[str, Path] = {}
+        for index, image in enumerate(images):  # the same image twice is fetched once
+            paths.setdefault(image.uri, folder / f"{index:06d}{PurePosixPath(image.uri).suffix}")
+        wanted = list({image.uri: image for image in images[first_index:]}.values())
+        for start in range(0, len(wanted), _URIS_PER_CALL):
+            await self._single(paths, wanted[start : start + _URIS_PER_CALL])
+        listed = self._folder / "images.jsonl"
+        await asyncio.to_thread(listed.write_text, _lines(images, paths), encoding="utf-8")
+        return listed
+
+    async def _single(self, paths: dict[str, Path], wanted: Sequence[runner_pb2.ObjectInput]) -> None:
+        """Fetch single objects; after a cut only those that are missing."""
+        missing = {item.uri: item for item in wanted}
+
+        async def fetch() -> None:
+            def place(header: runner_pb2.ObjectHeader) -> Path:
+                if header.uri not in missing:
+                    raise _Damaged(f"{header.uri} came, which was not asked for")
+                return paths[header.uri]
+
+            def arrived(header: runner_pb2.ObjectHeader) -> None:
+                promised = missing.pop(header.uri)
+                if promised.sha256 and header.sha256 != promised.sha256:
+                    missing[header.uri] = promised
+                    raise _Damaged(f"{header.uri} is not the object that was assigned")
+
+            await self._fetch(list(missing), place, arrived)
+            if missing:
+                raise _Damaged(f"{next(iter(missing))} did not come")
+
+        await self._retrying(fetch)
+
+    async def _fetch(
+        self,
+        uris: Iterable[str],
+        place: Place,
+        arrived: Callable[[runner_pb2.ObjectHeader], None] = lambda _: None,
+    ) -> list[runner_pb2.ObjectHeader]:
+        """One call; the headers of what came, all of it verified. Raises MeshError or _Damaged."""
+        request = runner_pb2.FetchObjectRequest(
+            job=self._assignment.job.name, attempt=self._assignment.attempt, uris=uris
+        )
+        headers: list[runner_pb2.ObjectHeader] = []
+        call = self._runners.FetchObject(request)
+        incoming: _Incoming | None = None
+        try:
+            while (response := await _next(call)) is not None:
+                self._bytes_came += 1
+                if response.HasField("header"):
+                    if incoming is not None:
+                        arrived(incoming.finish())
+                    incoming = _Incoming(response.header, place(response.header))
+                    headers.append(response.header)
+                elif incoming is not None:
+                    await incoming.write(response.chunk)
+                    self.fetched_bytes += len(response.chunk)
+            if incoming is not None:
+                arrived(incoming.finish())
+        finally:
+            call.cancel()
+            if incoming is not None:
+                incoming.close()
+        self.fetched_files += len(headers)
+        return headers
+
+    _bytes_came = 0
+
+    async def _retrying(self, fetch: Callable[[], Awaitable[None]]) -> None:
+        """Try until it is done. Raises InputFailed or AttemptLost."""
+        backoff, damaged = Backoff(), 0
+        loop = asyncio.get_running_loop()
+        came, since = self._bytes_came, loop.time()
+        while True:
+            try:
+                await fetch()
+                return
+            except _Damaged as error:
+                damaged += 1
+                if damaged == DIGEST_TRIES:
+                    text = f"After {DIGEST_TRIES} tries, {error}. The stored file may be damaged."
+                    raise InputFailed(ending.infrastructure(text)) from error
+            except MeshError as error:
+                if self._bytes_came > came:
+                    came, since = self._bytes_came, loop.time()
+                    backoff.reset()
+                _give_up_if_final(error, loop.time() - since)
+                await backoff.wait(error)
+
+
+class _Incoming:
+    """One object on its way to disk."""
+
+    def __init__(self, header: runner_pb2.ObjectHeader, target: Path) -> None:
+        self._header, self._target = header, target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = target.open("wb")
+        self._digest, self._size = hashlib.sha256(), 0
+
+    async def write(self, chunk: bytes) -> None:
+        if len(chunk) > _INLINE_BYTES:
+            await asyncio.to_thread(self._write, chunk)
+        else:
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        self._file.write(chunk)
+        self._digest.update(chunk)
+        self._size += len(chunk)
+
+    def finish(self) -> runner_pb2.ObjectHeader:
+        """Close the file. Raises _Damaged if it is not as announced."""
+        self.close()
+        header = self._header
+        if self._size != header.size_bytes:
+            raise _Damaged(f"{header.uri} has {self._size} bytes, not the announced {header.size_bytes}")
+        if header.sha256 and self._digest.hexdigest() != header.sha256:
+            raise _Damaged(f"{header.uri} does not have the announced SHA-256 {header.sha256[:12]}…")
+        return header
+
+    def close(self) -> None:
+        self._file.close()
+
+
+async def _next(
+    call: "grpc.aio.UnaryStreamCall[runner_pb2.FetchObjectRequest, runner_pb2.FetchObjectResponse]",
+) -> runner_pb2.FetchObjectResponse | None:
+    """The next response, or None at the end. Raises MeshError."""
+    with translated():
+        async with asyncio.timeout(_RESPONSE_SECONDS):
+            response = await call.read()
+        return response if isinstance(response, runner_pb2.FetchObjectResponse) else None
+
+
+def _give_up_if_final(error: MeshError, seconds_without_progress: float) -> None:
+    if error.reason == Reason.ATTEMPT_SUPERSEDED:
+        raise AttemptLost(str(error)) from error
+    if error.code in _FINAL:
+        raise InputFailed(ending.user_error(error.reason, f"An input cannot be fetched: {error}")) from error
+    if error.code in _REFUSED or seconds_without_progress > PATIENCE_SECONDS:
+        raise InputFailed(ending.infrastructure(f"The inputs cannot be fetched: {error}")) from error
+
+
+def _below(folder: Path, path: str) -> Path:
+    """`folder`/`path`. Raises _Damaged for a path that would leave the folder."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
+        raise _Damaged(f"the path {path!r} is not one inside a dataset")
+    return folder.joinpath(*parts)
+
+
+def _lines(images: Sequence[runner_pb2.ObjectInput], paths: dict[str, Path]) -> str:
+    entries = ({"path": str(paths[i.uri]), "uri": i.display_name or i.uri} for i in images)
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def remove_leftovers(datasets: Path) -> None:
+    """Remove what an agent before this one had not completed."""
+    with suppress(FileNotFoundError):
+        for part in datasets.glob(".*.part"):
+            shutil.rmtree(part, ignore_errors=True)
