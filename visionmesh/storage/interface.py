@@ -32,13 +32,40 @@ class StoredObject:
 
 def check_key(key: str) -> str:
     """Return `key` if it is fit to name an object. Raises BadKey."""
-    if not key or len(key.encode()) > MAX_KEY_BYTES:
-        raise BadKey(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {len(key.encode())}")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:  # half a surrogate pair: no UTF-8, so no file name and no URI
+        raise BadKey(f"{key!r} is not Unicode text") from None
+    if not 1 <= size <= MAX_KEY_BYTES:
+        raise BadKey(f"a key has 1 to {MAX_KEY_BYTES} bytes, not {size}")
     if any(ord(character) < 32 or character in "\\\x7f" for character in key):
         raise BadKey(f"{key!r} holds a control character or a backslash")
     if any(segment in {"", ".", ".."} for segment in key.split("/")):
         raise BadKey(f"{key!r} holds an empty segment, '.' or '..'")
     return key
+
+
+def check_folder_prefix(prefix: str) -> str:
+    """The key of the folder that `prefix` names; it must end in a slash. Raises BadKey."""
+    if not prefix.endswith("/"):
+        raise BadKey(f"a prefix to delete ends in a slash, not {prefix!r}")
+    return check_key(prefix[:-1])
+
+
+def check_prefix(prefix: str) -> str:
+    """The key of the folder in which keys that begin with `prefix` lie; "" for the whole store.
+
+    Raises BadKey.
+    """
+    folder, slash, _ = prefix.rpartition("/")
+    return check_key(folder) if slash else ""
+
+
+def check_offset(offset: int) -> int:
+    """Return `offset` if an object can be read from there. Raises ValueError."""
+    if offset < 0:
+        raise ValueError(f"an offset is counted from the start: at least 0, not {offset}")
+    return offset
 
 
 class ObjectStore(ABC):
@@ -53,11 +80,17 @@ class ObjectStore(ABC):
         size_bytes: int | None = None,
         sha256: str | None = None,
     ) -> StoredObject:
-        """Store an object, replacing one of the same key. Raises DigestMismatch, StoreFull, BadKey."""
+        """Store an object, replacing one of the same key. Raises DigestMismatch, StoreFull, BadKey.
+
+        A key that lies below another object's key ("a/b" beside "a") may be refused with BadKey.
+        """
 
     @abstractmethod
     def get(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
-        """The bytes of an object from `offset` on. Raises FileNotFoundError at the first piece."""
+        """The bytes of an object from `offset` on; none past its end.
+
+        Raises FileNotFoundError, BadKey, or ValueError for a negative offset, at the first piece.
+        """
 
     @abstractmethod
     async def stat(self, key: str) -> StoredObject | None:
@@ -65,7 +98,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def entries(self, prefix: str) -> AsyncIterator[StoredObject]:
-        """Every object whose key begins with `prefix`, in order of key."""
+        """Every object whose key begins with `prefix` (all for ""), in order of key. Raises BadKey."""
 
     @abstractmethod
     async def delete(self, key: str) -> None:
@@ -73,7 +106,7 @@ class ObjectStore(ABC):
 
     @abstractmethod
     async def delete_prefix(self, prefix: str) -> None:
-        """Remove every object below `prefix`, which ends in a slash."""
+        """Remove every object below `prefix`. Raises BadKey unless it ends in a slash."""
 
     @abstractmethod
     async def copy(self, source: str, target: str) -> None:

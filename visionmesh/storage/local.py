@@ -1,35 +1,41 @@
 """Objects as files below one folder.
 
-Digests of what was put are kept below `.digests/`, beside the objects, so that they need not be
-computed again. Links are never followed: the folder is the store's alone.
+Digests of what was put are noted below `.digests/`, beside the objects, so that they need not be
+computed again. A note counts only for the very file that it was made for (inode, time, size): a
+file that was replaced, or changed by hand, has no known digest rather than a wrong one.
+Links are never followed: the folder is the store's alone.
 """
 
 import asyncio
-import errno
+import contextlib
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import unquote
 
+from visionmesh.storage import _files
 from visionmesh.storage.interface import (
     CHUNK_BYTES,
     BadKey,
     DigestMismatch,
     ObjectStore,
     StoredObject,
-    StoreFull,
+    check_folder_prefix,
     check_key,
+    check_offset,
+    check_prefix,
 )
 
-_HIDDEN = (".digests", ".incoming")
+_DIGESTS, _INCOMING = ".digests", ".incoming"
+_HIDDEN = frozenset({_DIGESTS, _INCOMING})
+_MAX_SEGMENT_BYTES = 255
+_TRIES = 5
 
 
 class LocalStore(ObjectStore):
-    """A folder of files."""
+    """A folder of files. The folder is made when the first object comes."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -44,7 +50,7 @@ class LocalStore(ObjectStore):
     ) -> StoredObject:
         """Write beside, sync, then rename: a reader sees the old object or the new one."""
         target = self._path(key)
-        incoming = self.root / ".incoming" / secrets.token_hex(8)
+        incoming = self._new_incoming()
         try:
             size, digest = await self._receive(incoming, chunks)
             if size_bytes is not None and size != size_bytes:
@@ -53,7 +59,7 @@ class LocalStore(ObjectStore):
                 raise DigestMismatch(f"{key} has SHA-256 {digest}, {sha256} was announced")
             await asyncio.to_thread(self._publish, incoming, target, key, digest)
         except OSError as error:
-            raise _translated(error) from error
+            raise _files.translated(error, key) from error
         finally:
             await asyncio.to_thread(incoming.unlink, missing_ok=True)
         return StoredObject(key, size, digest)
@@ -64,28 +70,44 @@ class LocalStore(ObjectStore):
         file = await asyncio.to_thread(incoming.open, "xb")
         try:
             async for chunk in chunks:
-                await asyncio.to_thread(_append, file, chunk, digest)
+                await asyncio.to_thread(_files.append, file, chunk, digest)
                 size += len(chunk)
-            await asyncio.to_thread(_sync, file)
+            await asyncio.to_thread(_files.sync, file)
         finally:
             await asyncio.to_thread(file.close)
         return size, digest.hexdigest()
 
     def _publish(self, incoming: Path, target: Path, key: str, digest: str) -> None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._no_links(target)
-        self._forget_digest(key)
-        incoming.replace(target)
-        beside = self._digest_path(key)
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(digest)
-        _sync_folder(target.parent)
+        self._refuse_links(target)
+        noted = _files.note_of(incoming, digest)
+        for left in reversed(range(_TRIES)):
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                incoming.replace(target)
+                break
+            except FileNotFoundError:  # a delete took away the empty folder in between
+                if not left:
+                    raise
+        self._note(key, noted)
+        _files.sync_folder(target.parent)
+
+    def _note(self, key: str, noted: str) -> None:
+        note = self._digest_path(key)
+        with contextlib.suppress(OSError):  # the object is stored; its digest is just not known then
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.write_text(noted)
+
+    def _forget_note(self, key: str) -> None:
+        note = self._digest_path(key)
+        with contextlib.suppress(OSError):  # a note without its file says nothing
+            note.unlink()
+        _files.prune(note.parent, self.root / _DIGESTS)
 
     async def get(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
         """Read piece by piece; the file stays the same even if the object is replaced meanwhile."""
         path = self._path(key)
-        self._no_links(path)
-        file = await asyncio.to_thread(path.open, "rb")
+        check_offset(offset)
+        file = await asyncio.to_thread(self._open, path)
         try:
             await asyncio.to_thread(file.seek, offset)
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
@@ -93,17 +115,22 @@ class LocalStore(ObjectStore):
         finally:
             await asyncio.to_thread(file.close)
 
+    def _open(self, path: Path) -> _files.File:
+        self._refuse_links(path)
+        try:
+            return path.open("rb")
+        except (IsADirectoryError, NotADirectoryError) as error:
+            raise FileNotFoundError(error.errno, error.strerror, str(path)) from None
+
     async def stat(self, key: str) -> StoredObject | None:
         """Size by the file, digest by what was noted."""
         return await asyncio.to_thread(self._stat, key)
 
     def _stat(self, key: str) -> StoredObject | None:
         path = self._path(key)
-        if path.is_symlink() or not path.is_file():
+        if self._leads_through_link(path) or not path.is_file():
             return None
-        beside = self._digest_path(key)
-        digest = beside.read_text() if beside.is_file() else None
-        return StoredObject(key, path.stat().st_size, digest)
+        return StoredObject(key, path.stat().st_size, _files.noted_digest(self._digest_path(key), path))
 
     async def entries(self, prefix: str) -> AsyncIterator[StoredObject]:
         """Walk the folder that the prefix names, sorted."""
@@ -113,28 +140,41 @@ class LocalStore(ObjectStore):
                 yield found
 
     def _keys(self, prefix: str) -> list[str]:
-        start = self.root / prefix.rpartition("/")[0]
-        if not start.is_dir() or not start.resolve().is_relative_to(self.root):
+        folder = check_prefix(prefix)
+        start = self._path(folder) if folder else self.root
+        if folder and self._leads_through_link(start):
             return []
-        keys = []
-        for folder, subfolders, files in os.walk(start):
-            subfolders[:] = [name for name in subfolders if name not in _HIDDEN]
-            keys += [str((Path(folder) / name).relative_to(self.root)) for name in files]
-        return sorted(key for key in keys if key.startswith(prefix))
+        keys: list[str] = []
+        for place, subfolders, files in os.walk(start):
+            if Path(place) == self.root:
+                subfolders[:] = [name for name in subfolders if name not in _HIDDEN]
+            keys += [(Path(place) / name).relative_to(self.root).as_posix() for name in files]
+        return sorted(key for key in keys if key.startswith(prefix) and _is_key(key))
 
     async def delete(self, key: str) -> None:
-        """Remove the file and what was noted of it."""
+        """Remove the file, what was noted of it, and folders that are empty then."""
+        await asyncio.to_thread(self._delete, key)
+
+    def _delete(self, key: str) -> None:
         path = self._path(key)
-        await asyncio.to_thread(path.unlink, missing_ok=True)
-        await asyncio.to_thread(self._forget_digest, key)
+        self._refuse_links(path)
+        if path.is_file():
+            path.unlink(missing_ok=True)
+            self._forget_note(key)
+            _files.prune(path.parent, self.root)
 
     async def delete_prefix(self, prefix: str) -> None:
         """Remove the folder."""
-        if not prefix.endswith("/"):
-            raise BadKey(f"a prefix to delete ends in a slash, not {prefix!r}")
-        key = check_key(prefix.rstrip("/"))
-        for folder in (self.root / key, self.root / ".digests" / key):
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(self._delete_folder, check_folder_prefix(prefix))
+
+    def _delete_folder(self, key: str) -> None:
+        folder = self._path(key)
+        self._refuse_links(folder)
+        if folder.is_dir():
+            _files.remove_tree(folder)
+            _files.remove_tree(self._digest_path(key))
+            self._forget_note(key)  # prunes
+            _files.prune(folder.parent, self.root)
 
     async def copy(self, source: str, target: str) -> None:
         """A hard link where the file system has them: objects are replaced, never changed in place."""
@@ -142,19 +182,19 @@ class LocalStore(ObjectStore):
 
     def _copy(self, source: str, target: str) -> None:
         origin, path = self._path(source), self._path(target)
-        self._no_links(origin)
-        incoming = self.root / ".incoming" / secrets.token_hex(8)
-        incoming.parent.mkdir(parents=True, exist_ok=True)
+        self._refuse_links(origin)
+        if not origin.is_file():
+            raise FileNotFoundError(source)
+        incoming = self._new_incoming()
         try:
-            os.link(origin, incoming)
+            incoming.parent.mkdir(parents=True, exist_ok=True)
+            digest = _files.noted_digest(self._digest_path(source), origin) or _files.digest_of(origin)
+            _files.link_or_copy(origin, incoming)
+            self._publish(incoming, path, target, digest)
         except FileNotFoundError:
             raise
-        except OSError:
-            shutil.copyfile(origin, incoming)
-        noted = self._digest_path(source)
-        digest = noted.read_text() if noted.is_file() else _digest_of(origin)
-        try:
-            self._publish(incoming, path, target, digest)
+        except OSError as error:
+            raise _files.translated(error, target) from error
         finally:
             incoming.unlink(missing_ok=True)
 
@@ -167,48 +207,36 @@ class LocalStore(ObjectStore):
         base = self.root.as_uri() + "/"
         if not uri.startswith(base):
             return None
-        return check_key(unquote(uri.removeprefix(base)))
+        key = unquote(uri.removeprefix(base))
+        self._path(key)
+        return key
 
     def _path(self, key: str) -> Path:
-        if check_key(key).split("/")[0] in _HIDDEN:
+        segments = check_key(key).split("/")
+        if segments[0] in _HIDDEN:
             raise BadKey(f"{key!r} begins with a name that the store keeps for itself")
+        if any(len(segment.encode()) > _MAX_SEGMENT_BYTES for segment in segments):
+            raise BadKey(f"{key!r} has a segment of more than {_MAX_SEGMENT_BYTES} bytes")
         return self.root / key
 
     def _digest_path(self, key: str) -> Path:
-        return self.root / ".digests" / key
+        return self.root / _DIGESTS / key
 
-    def _forget_digest(self, key: str) -> None:
-        self._digest_path(key).unlink(missing_ok=True)
+    def _new_incoming(self) -> Path:
+        return self.root / _INCOMING / secrets.token_hex(8)
 
-    def _no_links(self, path: Path) -> None:
-        if path.is_symlink() or not path.parent.resolve().is_relative_to(self.root):
+    def _leads_through_link(self, path: Path) -> bool:
+        return path.is_symlink() or not path.parent.resolve().is_relative_to(self.root)
+
+    def _refuse_links(self, path: Path) -> None:
+        if self._leads_through_link(path):
             raise BadKey(f"{path.relative_to(self.root)} leads through a link")
 
 
-def _append(file: BinaryIO, chunk: bytes, digest: "hashlib._Hash") -> None:
-    file.write(chunk)
-    digest.update(chunk)
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def _is_key(name: str) -> bool:
+    """Whether a file that somebody else put into the folder can be named at all."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _translated(error: OSError) -> Exception:
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return StoreFull(str(error))
-    return error
+        check_key(name)
+    except BadKey:
+        return False
+    return True

@@ -2,14 +2,17 @@
 
 import hashlib
 from collections.abc import AsyncIterable, AsyncIterator
+from urllib.parse import quote, unquote
 
 from visionmesh.storage.interface import (
     CHUNK_BYTES,
-    BadKey,
     DigestMismatch,
     ObjectStore,
     StoredObject,
+    check_folder_prefix,
     check_key,
+    check_offset,
+    check_prefix,
 )
 
 _BASE = "memory:///"
@@ -43,7 +46,7 @@ class MemoryStore(ObjectStore):
         if check_key(key) not in self._objects:
             raise FileNotFoundError(key)
         data = self._objects[key]
-        for start in range(offset, len(data), CHUNK_BYTES):
+        for start in range(check_offset(offset), len(data), CHUNK_BYTES):
             yield data[start : start + CHUNK_BYTES]
 
     async def stat(self, key: str) -> StoredObject | None:
@@ -53,6 +56,7 @@ class MemoryStore(ObjectStore):
 
     async def entries(self, prefix: str) -> AsyncIterator[StoredObject]:
         """Keys in order."""
+        check_prefix(prefix)
         for key in sorted(self._objects):
             if key.startswith(prefix) and (found := await self.stat(key)):
                 yield found
@@ -63,9 +67,8 @@ class MemoryStore(ObjectStore):
 
     async def delete_prefix(self, prefix: str) -> None:
         """Forget all below."""
-        if not prefix.endswith("/"):
-            raise BadKey(f"a prefix to delete ends in a slash, not {prefix!r}")
-        for key in [key for key in self._objects if key.startswith(prefix)]:
+        below = check_folder_prefix(prefix) + "/"
+        for key in [key for key in self._objects if key.startswith(below)]:
             del self._objects[key]
 
     async def copy(self, source: str, target: str) -> None:
@@ -76,8 +79,8 @@ class MemoryStore(ObjectStore):
 
     def uri(self, key: str) -> str:
         """The key below memory:///."""
-        return _BASE + check_key(key)
+        return _BASE + quote(check_key(key))
 
     def key_of(self, uri: str) -> str | None:
         """What follows memory:///."""
-        return check_key(uri.removeprefix(_BASE)) if uri.startswith(_BASE) else None
+        return check_key(unquote(uri.removeprefix(_BASE))) if uri.startswith(_BASE) else None
