@@ -31,7 +31,7 @@ from visionmesh.storage.interface import (
 _DIGESTS, _INCOMING = ".digests", ".incoming"
 _HIDDEN = frozenset({_DIGESTS, _INCOMING})
 _MAX_SEGMENT_BYTES = 255
-_TRIES = 5
+_TRIES = 20
 
 
 class LocalStore(ObjectStore):
@@ -85,7 +85,7 @@ class LocalStore(ObjectStore):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 incoming.replace(target)
                 break
-            except FileNotFoundError:  # a delete took away the empty folder in between
+            except (FileNotFoundError, FileExistsError):  # a delete took the empty folder away in between
                 if not left:
                     raise
         self._note(key, noted)
