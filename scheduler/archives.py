@@ -5,13 +5,17 @@ past caps on count, bytes or ratio. Sizes are counted while unpacking: headers m
 """
 
 import hashlib
+import lzma
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _CHUNK = 256 * 1024
+_LONGEST_NAME = 255  # bytes; what file systems take
+_LONGEST_PATH = 900  # bytes; an object's key has 1024
 _IGNORED_FOLDERS = frozenset({"__MACOSX"})
 _IGNORED_NAMES = frozenset({".DS_Store", "Thumbs.db"})
 
@@ -54,6 +58,8 @@ def unpack(archive: Path, target: Path, limits: Limits | None = None) -> list[Fi
             return _extract(opened, entries, target, limits)
     except zipfile.BadZipFile as error:
         raise BadArchive(f"the file is not a whole zip archive ({error}). Pack it again.") from None
+    except (zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
+        raise BadArchive(f"the archive is damaged ({error}). Pack it again.") from None
     except (NotImplementedError, zipfile.LargeZipFile) as error:
         raise BadArchive(f"the archive is packed in a way that is not read here: {error}") from None
 
@@ -82,8 +88,14 @@ def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
 def _check_entry(info: zipfile.ZipInfo) -> None:
     name = info.filename
     path = PurePosixPath(name)
+    if not path.parts:
+        raise BadArchive(f"{name!r} is no name for a file")
     if "\\" in name or "\x00" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise BadArchive(f"{name!r} leads out of the archive. Pack it with relative names.")
+    if any(ord(character) < 32 or character == "\x7f" for character in name):
+        raise BadArchive(f"{name!r} holds a control character. Rename the file.")
+    if any(len(part.encode()) > _LONGEST_NAME for part in path.parts) or len(name.encode()) > _LONGEST_PATH:
+        raise BadArchive(f"{name[:80]!r}… is too long a name. Rename the file.")
     mode = info.external_attr >> 16
     if mode and not (stat.S_ISREG(mode) or stat.S_IFMT(mode) == 0):
         raise BadArchive(f"{name!r} is a link or a special file. Pack the files themselves.")

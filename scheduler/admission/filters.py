@@ -54,6 +54,8 @@ def parse_filter(text: str) -> list[Term]:
     terms: list[Term] = []
     at = 0
     while text[at:].strip():
+        if terms and _AND.fullmatch(text.rstrip(), at):
+            raise _bad(text, len(text.rstrip()), "expected a term after AND")
         if terms:
             joint = _AND.match(text, at)
             if joint is None:

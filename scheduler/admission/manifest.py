@@ -38,9 +38,12 @@ def _check_model(
     kind: str, spec: job_pb2.TrainSpec, manifest: runner_pb2.FrameworkManifest
 ) -> Iterator[Finding]:
     field = f"job.{kind}.model"
+    if "model" not in spec.DESCRIPTOR.fields_by_name:
+        return
     if not spec.model:
         if kind == "train" and not spec.checkpoint:
-            text = f"name a model (such as {manifest.models[0].name!r}) or a checkpoint to start from"
+            such = f" (such as {manifest.models[0].name!r})" if manifest.models else ""
+            text = f"name a model{such} or a checkpoint to start from"
             yield Reason.UNKNOWN_MODEL, Violation(field, text)
         return
     by_name = {model.name: model for model in manifest.models}
@@ -48,8 +51,10 @@ def _check_model(
     if model is None:
         text = f"there is no model {spec.model!r} in {manifest.framework}. {_nearest(spec.model, by_name)}"
         yield Reason.UNKNOWN_MODEL, Violation(field, text)
-    elif spec.task and model.tasks and spec.task not in model.tasks:
-        text = f"{spec.model} does {_tasks(model.tasks)}, not {_task(spec.task)}"
+        return
+    task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
+    if task and model.tasks and task not in model.tasks:
+        text = f"{spec.model} does {_tasks(model.tasks)}, not {_task(task)}"
         yield Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)
 
 

@@ -4,7 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.admission import check_against_manifest
 from scheduler.inputs import InputResolver
-from scheduler.store import datasets, runners
+from scheduler.store import datasets, history, runners
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, invalid, invalid_fields
@@ -22,6 +22,7 @@ class Acceptance:
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
             await self._resolver.resolve(connection, job, may_come=True)
+            await _check_dependencies(connection, job)
             await _check_labels(connection, job)
 
     async def _check_framework(self, connection: AsyncConnection, job: job_pb2.Job) -> None:
@@ -33,6 +34,13 @@ class Acceptance:
         wrong = min(found, key=len)  # one runner that would take it is enough
         if wrong:
             raise invalid_fields(wrong[0][0], [violation for _reason, violation in wrong])
+
+
+async def _check_dependencies(connection: AsyncConnection, job: job_pb2.Job) -> None:
+    for name in job.depends_on:
+        if await history.position(connection, names.job_id(name)) is None:
+            text = f"there is no job {name!r} to depend on. List what there is, and check the spelling."
+            raise invalid(Reason.DEPENDENCY_NOT_FOUND, "job.depends_on", text)
 
 
 async def _check_labels(connection: AsyncConnection, job: job_pb2.Job) -> None:

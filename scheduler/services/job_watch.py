@@ -41,24 +41,26 @@ class JobWatch:
         self._store, self._hub, self._patience, self._context = store, hub, patience, context
         self._filter, self._terms = filter_text, parse_filter(filter_text)
         self._sent: dict[str, str] = {}  # job id to etag
+        self._matched: dict[str, bool] = {}  # whether the job was sent, and not as `left` since
+        self._resumed = False
         self._last_sent = 0.0
 
     async def follow(self, resume_token: str) -> None:
         """Send until the caller leaves."""
         start = pages.decode(resume_token, self._filter, (int,), "resume_token")
         since = instant(start[0]) if start else _BEGINNING
-        resumed = start is not None
+        self._resumed = start is not None
         loop = asyncio.get_running_loop()
         with self._hub.subscribe(ANY_JOB) as subscription:
-            since = await self._look(since, since, resumed)
+            since = await self._look(since, since, with_deleted=self._resumed)
             await self._bookmark(since)
             while True:
                 await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
-                since = await self._look(since - OVERLAP, since, resumed=True)
+                since = await self._look(since - OVERLAP, since, with_deleted=True)
                 if loop.time() - self._last_sent >= self._patience.bookmark:
                     await self._bookmark(since)
 
-    async def _look(self, begin: datetime, since: datetime, resumed: bool) -> datetime:
+    async def _look(self, begin: datetime, since: datetime, with_deleted: bool) -> datetime:
         """Send what changed since `begin`; returns the moment of the newest change."""
         newest, after_id = since, ""
         moment = begin
@@ -70,29 +72,30 @@ class JobWatch:
             for job in changed:
                 moment = job.update_time.ToDatetime(tzinfo=UTC)
                 newest = max(newest, moment)
-                await self._tell(job, names.job_id(job.name) in matching, newest, resumed)
+                await self._tell(job, names.job_id(job.name) in matching, newest)
                 after_id = names.job_id(job.name)
             if len(changed) < PAGE:
                 break
-        if resumed:
+        if with_deleted:
             async with self._store.read() as connection:
                 gone = await listing.deleted_since(connection, begin)
             for moment, job_id in gone:
                 newest = max(newest, moment)
-                if self._sent.get(job_id) != "gone":
-                    self._sent[job_id] = "gone"
+                if self._matched.get(job_id, self._resumed):
+                    self._matched[job_id] = False
                     await self._send(newest, left=names.job_name(job_id))
         return newest
 
-    async def _tell(self, job: job_pb2.Job, matches: bool, now: datetime, resumed: bool) -> None:
+    async def _tell(self, job: job_pb2.Job, matches: bool, now: datetime) -> None:
         job_id = names.job_id(job.name)
         if self._sent.get(job_id) == job.etag:
             return
-        known = job_id in self._sent
-        self._sent[job_id] = job.etag
+        # A resumed watch does not know what it sent before: whatever changed may have matched then.
+        matched = self._matched.get(job_id, self._resumed)
+        self._sent[job_id], self._matched[job_id] = job.etag, matches
         if matches:
             await self._send(now, job=job)
-        elif known or resumed:
+        elif matched:
             await self._send(now, left=job.name)
 
     async def _bookmark(self, now: datetime) -> None:

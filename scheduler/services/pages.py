@@ -9,6 +9,7 @@ from typing import Any
 from visionmesh.errors import Reason, invalid
 
 DEFAULT_PAGE_SIZE = 50
+_LARGEST = 253_402_300_800_000_000  # microseconds to the year 10000; nothing else counts as far
 
 
 def encode(query: str, position: Sequence[Any]) -> str:
@@ -29,9 +30,13 @@ def decode(token: str, query: str, kinds: tuple[type, ...], field: str = "page_t
         raise _bad(field, "it was not made by this service") from None
     if digest != _digest(query):
         raise _bad(field, "it belongs to a list with another filter or order")
-    if len(position) != len(kinds) or not all(map(isinstance, position, kinds)):
+    if len(position) != len(kinds) or not all(map(_plausible, position, kinds)):
         raise _bad(field, "it was not made by this service")
     return position
+
+
+def _plausible(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and (not isinstance(value, int) or 0 <= value < _LARGEST)
 
 
 def _bad(field: str, why: str) -> Exception:

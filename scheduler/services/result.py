@@ -18,7 +18,7 @@ from scheduler.store.store import Store
 from scheduler.store.streams import ResultsWrite
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid, not_found
-from visionmesh.storage import ObjectStore
+from visionmesh.storage import BadKey, ObjectStore
 from visionmesh.v1 import result_pb2, result_pb2_grpc, vision_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,7 +58,10 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
 
     def _check_place(self, artifact: result_pb2.Artifact, job_id: str, attempt: int) -> None:
         """An attempt may only publish what it stored itself."""
-        key = self._artifacts.key_of(artifact.uri)
+        try:
+            key = self._artifacts.key_of(artifact.uri)
+        except BadKey:
+            key = None
         if key is None or not key.startswith(attempt_prefix(job_id, attempt)):
             text = (
                 f"{artifact.uri!r} was not stored by this attempt. Publish the uri that StoreObject returned."

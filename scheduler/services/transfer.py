@@ -4,16 +4,22 @@ from collections.abc import AsyncIterable
 
 import grpc
 
-from visionmesh.errors import MeshError, Reason
-from visionmesh.storage import DigestMismatch, ObjectStore, StoredObject, StoreFull
+from visionmesh.errors import MeshError, Reason, invalid
+from visionmesh.storage import BadKey, DigestMismatch, ObjectStore, StoredObject, StoreFull
 
 
 async def stored(
     store: ObjectStore, key: str, chunks: AsyncIterable[bytes], size_bytes: int | None, sha256: str | None
 ) -> StoredObject:
-    """Put `chunks` under `key`. Raises DATA_LOSS if they are not as announced, STORE_FULL without room."""
+    """Put `chunks` under `key`.
+
+    Raises DATA_LOSS if they are not as announced, STORE_FULL without room, BAD_URI for an unfit path.
+    """
     try:
         return await store.put(key, chunks, size_bytes=size_bytes, sha256=sha256)
+    except BadKey as bad:
+        text = f"the path cannot be stored: {bad}"
+        raise invalid(Reason.BAD_URI, "header.path", text) from None
     except DigestMismatch as mismatch:
         text = f"The bytes are not as announced: {mismatch}. Nothing was stored; send them again."
         raise MeshError(grpc.StatusCode.DATA_LOSS, Reason.DATA_LOSS, text) from None

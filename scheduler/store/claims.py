@@ -42,7 +42,7 @@ class _Head:
 async def claim(change: Change, runner_id: str, incarnation: str, reserve_after: timedelta) -> Claim | None:
     """Give the runner the first job that fits it, or None."""
     loaded = await node(change.connection, runner_id, change.now)
-    if loaded is None:
+    if loaded is None or not await _is_newest(change.connection, runner_id, incarnation):
         return None
     free, whole = loaded
     heads = await _heads(change.connection, free.framework)
@@ -65,6 +65,12 @@ async def claim(change: Change, runner_id: str, incarnation: str, reserve_after:
     record.attempt.gpu_indices = ",".join(map(str, gpus))
     await change.connection.execute(delete(reservations).where(reservations.c.job_id == best.job_id))
     return Claim(best.job_id, record.attempt.number, gpus)
+
+
+async def _is_newest(connection: AsyncConnection, runner_id: str, incarnation: str) -> bool:
+    """Whether no later process has registered under the runner's id."""
+    query = select(runners.c.incarnation).where(runners.c.id == runner_id)
+    return (await connection.execute(query)).scalar() == incarnation
 
 
 async def _honour_reservation(

@@ -60,6 +60,7 @@ async def register(change: Change, message: runner_pb2.Register, lease: timedelt
     for attempt in await live_attempts(change.connection, runner_id):
         if attempt.key in named:
             keep.append(attempt.key)
+            await accept(change, *attempt.key)  # naming it is taking it: the answer may have been lost
         else:
             why = f"runner {names.runner_name(runner_id)} came back without the attempt"
             await lose(change, attempt, why)
