@@ -7,11 +7,12 @@ read too, and `valid` is taken for `val`.
 """
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-import yaml
+from visionmesh.datasets import _names
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
@@ -19,6 +20,10 @@ MAX_PROBLEMS = 100
 
 _FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _FIELDS = 5
+_MAX_LABEL_BYTES = 16 * 2**20  # a line has about 40 bytes: some 400,000 objects in one image
+_SHOWN = 40
+_CLASS = re.compile(r"[0-9]{1,9}")
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,9})?")
 
 
 @dataclass(frozen=True)
@@ -26,10 +31,11 @@ class Problem:
     """Something wrong with a file."""
 
     file: str
-    """Path within the dataset."""
+    """Path within the dataset, with slashes."""
     line: int
     """From 1; 0 for the file as a whole."""
     message: str
+    """What is wrong and what would be right."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,7 @@ class DatasetReport:
     problems: list[Problem] = field(default_factory=list)
     """The first hundred."""
     problem_count: int = 0
+    """All of them."""
 
     def add_problem(self, file: str, line: int, message: str) -> None:
         """Note a problem."""
@@ -69,8 +76,9 @@ def check_folder(folder: Path) -> DatasetReport:
         file, _, message = str(error).partition(": ")
         report.add_problem(file, 0, message)
     for split in SPLITS:
+        _refuse_second_folders(folder, split, report)
         found = _check_split(folder, split, report)
-        if found is not None:
+        if found is not None and found.images:
             report.splits.append(found)
     if not report.splits:
         text = "no images were found; put them into images/train, images/val and, if you like, images/test"
@@ -80,31 +88,7 @@ def check_folder(folder: Path) -> DatasetReport:
 
 def read_class_names(folder: Path) -> list[str]:
     """Class names by class id. Raises ValueError("file: what is wrong")."""
-    for name in ("data.yaml", "data.yml"):
-        if (folder / name).is_file():
-            return _names_in_yaml(folder / name)
-    classes = folder / "classes.txt"
-    if classes.is_file():
-        named = [line.strip() for line in classes.read_text("utf-8", "replace").splitlines() if line.strip()]
-        if named:
-            return named
-        raise ValueError("classes.txt: it is empty; write one class name per line")
-    raise ValueError("data.yaml: there is none; write one with `names: [first, second, …]`, or a classes.txt")
-
-
-def _names_in_yaml(path: Path) -> list[str]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8", "replace"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path.name}: it is not YAML ({str(error).splitlines()[0]})") from None
-    named = content.get("names") if isinstance(content, dict) else None
-    if isinstance(named, dict):
-        if sorted(named) != list(range(len(named))):
-            raise ValueError(f"{path.name}: `names` must number the classes 0, 1, 2, … without a gap")
-        named = [named[index] for index in range(len(named))]
-    if not isinstance(named, list) or not named or not all(isinstance(name, str | int) for name in named):
-        raise ValueError(f"{path.name}: it lacks `names`; write `names: [first, second, …]`")
-    return [str(name) for name in named]
+    return _names.read(folder)
 
 
 def images_of(folder: Path, split: str) -> list[Path]:
@@ -120,11 +104,33 @@ def _images_in(folder: Path) -> list[Path]:
 
 
 def _image_folder(folder: Path, split: str) -> Path | None:
-    for name in _FOLDERS.get(split, (split,)):
-        for candidate in (folder / "images" / name, folder / name / "images"):
-            if candidate.is_dir():
-                return candidate
-    return None
+    return next(iter(_candidates(folder, split, "images")), None)
+
+
+def _candidates(folder: Path, split: str, content: str) -> list[Path]:
+    """Folders that may hold the `content` ("images" or "labels") of a split, the first one preferred."""
+    names = _FOLDERS.get(split, (split,))
+    places = [place for name in names for place in (folder / content / name, folder / name / content)]
+    return [place for place in places if place.is_dir()]
+
+
+def _refuse_second_folders(folder: Path, split: str, report: DatasetReport) -> None:
+    """Only one place is read for each split: what lies at another would be left out in silence."""
+    images = _candidates(folder, split, "images")
+    for place in images[1:]:
+        if _images_in(place):
+            text = f"split {split!r} is already in {_shown(images[0], folder)}; move these images there"
+            report.add_problem(_shown(place, folder), 0, text)
+    read = [_label_folder(place, folder) for place in images]
+    for place in _candidates(folder, split, "labels"):
+        if place not in read and next(place.rglob("*.txt"), None) is not None:
+            wanted = _shown(images[0], folder) if images else f"images/{split}"
+            text = f"there are labels here, but no images for them; put the images into {wanted}"
+            report.add_problem(_shown(place, folder), 0, text)
+
+
+def _shown(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix()
 
 
 def _label_folder(images: Path, folder: Path) -> Path:
@@ -146,20 +152,35 @@ def standard_path(path: str) -> str:
     return "/".join(parts)
 
 
+def standardize(folder: Path) -> None:
+    """Move files to where `standard_path` says."""
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        name = path.relative_to(folder).as_posix()
+        wanted = standard_path(name)
+        if wanted != name:
+            (folder / wanted).parent.mkdir(parents=True, exist_ok=True)
+            path.rename(folder / wanted)
+
+
 def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport | None:
     images_folder = _image_folder(folder, split)
     if images_folder is None:
         return None
     images = _images_in(images_folder)
     labels_folder = _label_folder(images_folder, folder)
-    expected = {
-        labels_folder / image.relative_to(images_folder).with_suffix(".txt"): image for image in images
-    }
+    expected: dict[Path, Path] = {}
+    for image in images:
+        label = labels_folder / image.relative_to(images_folder).with_suffix(".txt")
+        if label in expected:
+            text = f"it shares the label file of {expected[label].name}; give one of the two another name"
+            report.add_problem(_shown(image, folder), 0, text)
+        expected.setdefault(label, image)
     labelled = instances = 0
     for path in sorted(labels_folder.rglob("*.txt")):
-        name = path.relative_to(folder).as_posix()
+        name = _shown(path, folder)
         if path not in expected:
-            report.add_problem(name, 0, f"there is no image for it in {images_folder.relative_to(folder)}")
+            where = _shown(images_folder, folder)
+            report.add_problem(name, 0, f"there is no image for it in {where}; add one, or remove the labels")
             continue
         labelled += 1
         instances += _check_labels(path, name, report)
@@ -168,6 +189,9 @@ def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport
 
 def _check_labels(path: Path, name: str, report: DatasetReport) -> int:
     """Check one label file; returns how many objects it holds."""
+    if path.stat().st_size > _MAX_LABEL_BYTES:
+        report.add_problem(name, 0, f"it is no label file: it has more than {_MAX_LABEL_BYTES} bytes")
+        return 0
     instances = 0
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         if not line.strip():
@@ -183,26 +207,30 @@ def _line_problems(line: str, classes: int) -> Iterator[str]:
     if len(fields) != _FIELDS:
         yield f"expected `class x_center y_center width height`, got {len(fields)} fields"
         return
-    if not fields[0].isdecimal():
-        yield f"the class must be a whole number from 0, got {fields[0]!r}"
+    if not _CLASS.fullmatch(fields[0]):
+        yield f"the class must be a whole number from 0, got {_cut(fields[0])!r}"
     elif classes and int(fields[0]) >= classes:
         yield f"class {fields[0]} does not exist; there are {classes} classes, 0 to {classes - 1}"
     for label, text in zip(("x_center", "y_center", "width", "height"), fields[1:], strict=True):
         value = _number(text)
         if value is None:
-            yield f"{label} must be a number, got {text!r}"
+            yield f"{label} must be a finite number, got {_cut(text)!r}"
         elif not 0 <= value <= 1:
-            yield f"{label} must be a share of the image from 0 to 1, got {text} (pixels?)"
+            yield f"{label} must be a share of the image from 0 to 1, got {_cut(text)} (pixels?)"
         elif value == 0 and label in {"width", "height"}:
             yield f"{label} must be above 0"
 
 
 def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
+    """A finite number as every reader of labels takes it: float() alone would take 1_0 as well."""
+    if not _NUMBER.fullmatch(text):
         return None
+    value = float(text)
     return value if math.isfinite(value) else None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 
 def write_data_yaml(folder: Path, report: DatasetReport, target: Path) -> None:
@@ -213,4 +241,4 @@ def write_data_yaml(folder: Path, report: DatasetReport, target: Path) -> None:
         if images is not None:
             content[split.name] = str(images.resolve())
     content["names"] = dict(enumerate(report.class_names))
-    target.write_text(yaml.safe_dump(content, sort_keys=False))
+    target.write_text(_names.as_yaml(content), "utf-8")
