@@ -6,16 +6,33 @@ past caps on count, bytes or ratio. Sizes are counted while unpacking: headers m
 
 import hashlib
 import lzma
+import shutil
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 _CHUNK = 256 * 1024
 _LONGEST_NAME = 255  # bytes; what file systems take
 _LONGEST_PATH = 900  # bytes; an object's key has 1024
+# What zipfile and its decoders raise on bytes that are not what they should be.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    NotImplementedError,
+    RuntimeError,
+    EOFError,
+    IndexError,
+    OSError,
+    OverflowError,
+    ValueError,
+    struct.error,
+    lzma.LZMAError,
+    zlib.error,
+)
 _IGNORED_FOLDERS = frozenset({"__MACOSX"})
 _IGNORED_NAMES = frozenset({".DS_Store", "Thumbs.db"})
 
@@ -31,8 +48,12 @@ class Limits:
     files: int = 100_000
     total_bytes: int = 50 * 2**30
     ratio: int = 200
-    """Unpacked over packed size, for entries past `ratio_free_bytes`."""
+    """Unpacked over packed size, for entries and archives past `ratio_free_bytes`."""
     ratio_free_bytes: int = 10 * 2**20
+
+    def bomb(self, unpacked_bytes: int, packed_bytes: int) -> bool:
+        """Whether something grows so much that it was made to."""
+        return unpacked_bytes > self.ratio_free_bytes and unpacked_bytes > self.ratio * max(packed_bytes, 1)
 
 
 @dataclass(frozen=True)
@@ -48,25 +69,31 @@ class FileEntry:
 def unpack(archive: Path, target: Path, limits: Limits | None = None) -> list[FileEntry]:
     """Unpack a zip into the new folder `target`; one top folder that holds everything is left out.
 
-    Raises BadArchive.
+    Entries are in order of path. Raises BadArchive, and FileExistsError if there is a `target`
+    already; what was unpacked until then is removed.
     """
     limits = limits or Limits()
+    packed_bytes = archive.stat().st_size
+    with _opened(archive) as opened:
+        entries = _wanted(opened, limits)
+        target.mkdir(parents=True)
+        try:
+            return _extract(opened, entries, target, limits, packed_bytes)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+
+
+def _opened(archive: Path) -> zipfile.ZipFile:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            entries = _wanted(opened, limits)
-            target.mkdir(parents=True)
-            return _extract(opened, entries, target, limits)
-    except zipfile.BadZipFile as error:
+        return zipfile.ZipFile(archive)
+    except _DAMAGE as error:
         raise BadArchive(f"the file is not a whole zip archive ({error}). Pack it again.") from None
-    except (zlib.error, lzma.LZMAError, EOFError, UnicodeDecodeError) as error:
-        raise BadArchive(f"the archive is damaged ({error}). Pack it again.") from None
-    except (NotImplementedError, zipfile.LargeZipFile) as error:
-        raise BadArchive(f"the archive is packed in a way that is not read here: {error}") from None
 
 
 def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInfo]:
     """Entries to unpack, by the path that they get."""
-    files = [info for info in opened.infolist() if not info.is_dir()]
+    files = [info for info in opened.infolist() if not info.filename.endswith("/")]
     if len(files) > limits.files:
         raise BadArchive(f"the archive holds {len(files)} files; at most {limits.files} are taken")
     for info in files:
@@ -74,6 +101,8 @@ def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
     kept = [info for info in files if not _ignored(PurePosixPath(info.filename))]
     if not kept:
         raise BadArchive("the archive holds no files")
+    if sum(info.file_size for info in kept) > limits.total_bytes:  # before the disk is filled for nothing
+        raise BadArchive(_too_large(limits))
     top = _common_top([PurePosixPath(info.filename) for info in kept])
     by_path: dict[str, zipfile.ZipInfo] = {}
     for info in kept:
@@ -117,13 +146,19 @@ def _common_top(paths: Sequence[PurePosixPath]) -> str | None:
 
 
 def _extract(
-    opened: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], target: Path, limits: Limits
+    opened: zipfile.ZipFile,
+    entries: dict[str, zipfile.ZipInfo],
+    target: Path,
+    limits: Limits,
+    packed_bytes: int,
 ) -> list[FileEntry]:
-    unpacked, left = [], limits.total_bytes
+    unpacked, total = [], 0
     for path, info in sorted(entries.items()):
-        entry = _extract_one(opened, info, target / path, path, limits, left)
-        left -= entry.size_bytes
+        entry = _extract_one(opened, info, target / path, path, limits, limits.total_bytes - total)
         unpacked.append(entry)
+        total += entry.size_bytes
+        if limits.bomb(total, packed_bytes):  # entries may share their packed bytes
+            raise BadArchive(f"the archive grows more than {limits.ratio} times when unpacked")
     return unpacked
 
 
@@ -133,12 +168,12 @@ def _extract_one(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
-        with opened.open(info) as source, place.open("xb") as file:
-            while chunk := source.read(_CHUNK):
+        with place.open("xb") as file:
+            for chunk in _chunks(opened, info):
                 size += len(chunk)
                 if size > left:
-                    raise BadArchive(f"the archive holds more than {limits.total_bytes} bytes")
-                if size > limits.ratio_free_bytes and size > limits.ratio * max(info.compress_size, 1):
+                    raise BadArchive(_too_large(limits))
+                if limits.bomb(size, info.compress_size):
                     raise BadArchive(f"{info.filename!r} grows more than {limits.ratio} times when unpacked")
                 digest.update(chunk)
                 file.write(chunk)
@@ -147,6 +182,24 @@ def _extract_one(
     except NotADirectoryError:
         raise BadArchive(f"{info.filename!r} lies below a file") from None
     return FileEntry(path, size, digest.hexdigest())
+
+
+def _chunks(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The unpacked bytes of an entry; its checksum is compared at the end."""
+    try:
+        with opened.open(info) as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except NotImplementedError as error:
+        raise BadArchive(f"{info.filename!r} is packed in a way that is not read here: {error}") from None
+    except _DAMAGE as error:
+        raise BadArchive(f"{info.filename!r} is damaged ({error}). Pack it again.") from None
+
+
+def _too_large(limits: Limits) -> str:
+    return (
+        f"the archive holds more than {limits.total_bytes} bytes. Split it, or leave out what is not needed."
+    )
 
 
 def dataset_digest(entries: Iterable[FileEntry]) -> str:
