@@ -1,6 +1,6 @@
 # VisionMesh: `make demo` and `make test` set up what they need; a second run is quick.
 
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -35,7 +35,8 @@ clean:
 
 # uv installs several times faster than pip; it comes from the same registry.
 $(STAMP): pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "VisionMesh needs Python 3.11 or newer: PYTHON=/path/to/python make"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "VisionMesh needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "uv>=0.8"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[all,dev]"

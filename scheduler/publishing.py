@@ -42,10 +42,11 @@ class Publisher:
         """Copy; may be repeated. Sources stay, and stay what Artifact.uri says."""
         prefix = attempt_prefix(job_id, attempt)
         async with self._store.read() as connection:
-            kind = (await connection.execute(select(jobs.c.kind).where(jobs.c.id == job_id))).scalar()
+            newest = select(jobs.c.kind).where(jobs.c.id == job_id, jobs.c.attempt == attempt)
+            kind = (await connection.execute(newest)).scalar()
             found = await history.read_artifacts(connection, job_id, "", 100_000)
         if kind is None:
-            return
+            return  # superseded: its end is about to be refused
         folder = FOLDERS[kind].format(job=job_id)
         for artifact in found:
             key = self._artifacts.key_of(artifact.uri) or ""

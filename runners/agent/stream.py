@@ -132,7 +132,8 @@ class NumberedStream(Generic[M, Resp]):
             self._outbox.resume(first.committed_number)
             if not self._first.done():
                 self._first.set_result(first)
-            self._backoff.reset()
+            if self._outbox.is_delivered:  # else only an acknowledgement shows that all is well
+                self._backoff.reset()
             self._changed.beat()
             await self._converse(call)
         finally:

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
@@ -67,6 +68,8 @@ def draw(matrix: result_pb2.ConfusionMatrix, path: Path, *, normalized: bool) ->
         _write_numbers(axes, shown, top, normalized=normalized)
     bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)
     bar.outline.set_visible(False)
+    bar.locator = MaxNLocator(integer=not normalized, nbins=6)
+    bar.update_ticks()
     bar.ax.tick_params(length=0, labelsize=8, colors=_QUIET)
     figure.savefig(path)
 

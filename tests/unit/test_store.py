@@ -246,13 +246,17 @@ async def test_sequences_of_a_job_have_no_gap(store: Store, committer: GroupComm
 
 async def test_a_row_that_changed_behind_the_lock_is_a_conflict(store: Store) -> None:
     await running(store)
-    with pytest.raises(Conflict):
+
+    async def change_twice() -> None:
         async with store.change() as change:
             record = await change.job("j")
             await change.connection.execute(
                 update(jobs_table).where(jobs_table.c.id == "j").values(state=JobState.CANCELLED)
             )
             record.apply(AttemptStarted(), change.now)
+
+    with pytest.raises(Conflict):
+        await change_twice()
     assert (await the_job(store)).state == vision_pb2.JOB_STATE_QUEUED
 
 
@@ -366,6 +370,6 @@ async def test_a_newer_database_is_refused_with_the_way_out(tmp_path: Path) -> N
     await upgrade(database)
     async with database.write() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(NewerDatabase, match="'9999'.*which this version does not know"):
+    with pytest.raises(NewerDatabase, match=r"'9999'.*which this version does not know"):
         await upgrade(database)
     await database.close()
