@@ -2,7 +2,7 @@
 
 from google.protobuf.message import Message
 
-from visionmesh.v1 import job_pb2, vision_pb2
+from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 FRAMEWORK = "ultralytics"
 PRIORITY = 5
@@ -11,19 +11,19 @@ INITIAL_BACKOFF_SECONDS = 5
 MAX_BACKOFF_SECONDS = 300
 BACKOFF_MULTIPLIER = 2.0
 
+DETECTION_METRIC = "mAP50-95"
+CLASSIFICATION_METRIC = "accuracy_top1"
+
 # Per kind: fields that are explicitly absent or empty get these values.
 SPEC_DEFAULTS: dict[str, dict[str, object]] = {
     "train": {
-        "task": vision_pb2.TASK_DETECT,
         "epochs": 100,
         "batch_size": 16,
         "checkpoint_period": 1,
         "seed": 0,
-        "primary_metric": "mAP50-95",
         "primary_metric_mode": vision_pb2.METRIC_MODE_MAX,
     },
     "validate": {
-        "task": vision_pb2.TASK_DETECT,
         "split": "val",
         "confidence_threshold": 0.25,
         "iou_threshold": 0.45,
@@ -31,7 +31,6 @@ SPEC_DEFAULTS: dict[str, dict[str, object]] = {
         "batch_size": 16,
     },
     "infer": {
-        "task": vision_pb2.TASK_DETECT,
         "confidence_threshold": 0.25,
         "iou_threshold": 0.45,
         "max_detections": 100,
@@ -44,8 +43,12 @@ SPEC_DEFAULTS: dict[str, dict[str, object]] = {
 }
 
 
-def with_defaults(job: job_pb2.Job) -> job_pb2.Job:
-    """A copy of `job` in which nothing is left to be guessed but the framework's own defaults."""
+def with_defaults(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest | None = None) -> job_pb2.Job:
+    """A copy of `job` in which nothing is left to be guessed but the framework's own defaults.
+
+    The task is what the model is made for by the manifest; without one, detect for ultralytics and
+    the framework's own choice for the others.
+    """
     filled = job_pb2.Job()
     filled.CopyFrom(job)
     filled.framework = job.framework or FRAMEWORK
@@ -57,9 +60,27 @@ def with_defaults(job: job_pb2.Job) -> job_pb2.Job:
         spec = getattr(filled, kind)
         spec.SetInParent()
         _fill(spec, SPEC_DEFAULTS[kind])
+    if kind in {"train", "validate", "infer"}:
+        _fill(spec, {"task": _task(filled.framework, spec.model, manifest)})
+    if kind == "train":
+        _fill(filled.train, {"primary_metric": _primary_metric(filled.train.task)})
     if kind == "embed_faces":
         _fill(filled.embed_faces.detection, SPEC_DEFAULTS["detect_faces"])
     return filled
+
+
+def _task(framework: str, model: str, manifest: runner_pb2.FrameworkManifest | None) -> int:
+    if manifest is not None:
+        made_for = next((known.tasks for known in manifest.models if known.name == model), manifest.tasks)
+        if len(made_for) == 1 or (model and made_for):
+            return made_for[0]
+    return vision_pb2.TASK_DETECT if framework == FRAMEWORK else vision_pb2.TASK_UNSPECIFIED
+
+
+def _primary_metric(task: int) -> str:
+    if task == vision_pb2.TASK_UNSPECIFIED:
+        return ""  # the framework knows what it trains for
+    return CLASSIFICATION_METRIC if task == vision_pb2.TASK_CLASSIFY else DETECTION_METRIC
 
 
 def _fill_retry_policy(policy: job_pb2.RetryPolicy) -> None:

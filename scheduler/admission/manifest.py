@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from google.protobuf.struct_pb2 import Value
 
@@ -22,54 +23,64 @@ def check_against_manifest(job: job_pb2.Job, manifest: runner_pb2.FrameworkManif
         text = f"{manifest.framework} does not run {kind} jobs, but {able}. Choose another framework."
         return [(Reason.UNSUPPORTED, Violation(f"job.{kind}", text))]
     spec = getattr(job, kind)
-    findings = list(_check_model(kind, spec, manifest))
+    findings = [*_check_models(kind, spec, manifest)]
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
-    if task and task not in manifest.tasks:
+    if task and manifest.tasks and task not in manifest.tasks:
         text = f"{manifest.framework} here does {_tasks(manifest.tasks)}, not {_task(task)}"
         findings.append((Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)))
     if "hyperparameters" in spec.DESCRIPTOR.fields_by_name:
-        known = {h.name: h for h in manifest.hyperparameters if not h.kinds or kind in h.kinds}
-        for name, value in spec.hyperparameters.fields.items():
-            findings += _check_hyperparameter(f"job.{kind}.hyperparameters.{name}", name, value, known)
+        for name, value in sorted(spec.hyperparameters.fields.items()):
+            findings += _check_hyperparameter(kind, name, value, manifest)
     return findings
 
 
-def _check_model(
-    kind: str, spec: job_pb2.TrainSpec, manifest: runner_pb2.FrameworkManifest
-) -> Iterator[Finding]:
+def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
+    """Every model that a spec names, and the one that it lacks."""
+    if kind == "embed_faces":
+        yield from _check_model(f"job.{kind}.detection.model", spec.detection.model, manifest)
+        yield from _check_model(f"job.{kind}.embedding_model", spec.embedding_model, manifest)
+        return
     field = f"job.{kind}.model"
-    if "model" not in spec.DESCRIPTOR.fields_by_name:
-        return
-    if not spec.model:
-        if kind == "train" and not spec.checkpoint:
-            such = f" (such as {manifest.models[0].name!r})" if manifest.models else ""
-            text = f"name a model{such} or a checkpoint to start from"
-            yield Reason.UNKNOWN_MODEL, Violation(field, text)
-        return
-    by_name = {model.name: model for model in manifest.models}
-    model = by_name.get(spec.model)
-    if model is None:
-        text = f"there is no model {spec.model!r} in {manifest.framework}. {_nearest(spec.model, by_name)}"
-        yield Reason.UNKNOWN_MODEL, Violation(field, text)
-        return
+    if not spec.model and kind in {"train", "embed"} and not spec.checkpoint:
+        such = f" (such as {manifest.models[0].name!r})" if manifest.models else ""
+        yield Reason.UNKNOWN_MODEL, Violation(field, f"name a model{such} or a checkpoint to start from")
+    yield from _check_model(field, spec.model, manifest)
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
-    if task and model.tasks and task not in model.tasks:
+    model = next((known for known in manifest.models if known.name == spec.model), None)
+    # A task that nobody here does is told once, for the framework.
+    told = bool(manifest.tasks) and task not in manifest.tasks
+    if task and not told and model is not None and model.tasks and task not in model.tasks:
         text = f"{spec.model} does {_tasks(model.tasks)}, not {_task(task)}"
         yield Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)
 
 
+def _check_model(field: str, name: str, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
+    known = [model.name for model in manifest.models]
+    if name and name not in known:
+        text = f"there is no model {name!r} in {manifest.framework}. {_nearest(name, known)}"
+        yield Reason.UNKNOWN_MODEL, Violation(field, text)
+
+
 def _check_hyperparameter(
-    field: str, name: str, value: Value, known: dict[str, runner_pb2.Hyperparameter]
-) -> list[Finding]:
-    if name not in known:
-        text = f"there is no hyperparameter {name!r}. {_nearest(name, known)}"
-        return [(Reason.UNKNOWN_HYPERPARAMETER, Violation(field, text))]
-    problem = _problem(known[name], value)
-    return [(Reason.BAD_HYPERPARAMETER, Violation(field, problem))] if problem else []
+    kind: str, name: str, value: Value, manifest: runner_pb2.FrameworkManifest
+) -> Iterator[Finding]:
+    field = f"job.{kind}.hyperparameters.{name}"
+    known = {rule.name: rule for rule in manifest.hyperparameters if not rule.kinds or kind in rule.kinds}
+    if name in known:
+        problem = _problem(known[name], value)
+        if problem is not None:
+            yield Reason.BAD_HYPERPARAMETER, Violation(field, problem)
+        return
+    others = sorted({other for rule in manifest.hyperparameters if rule.name == name for other in rule.kinds})
+    hint = f"It is one of {' and '.join(others)}." if others else _nearest(name, known)
+    text = f"there is no hyperparameter {name!r} for {kind}. {hint}"
+    yield Reason.UNKNOWN_HYPERPARAMETER, Violation(field, text)
 
 
 def _problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None:
     kind = value.WhichOneof("kind")
+    if not _finite(value):
+        return "must be a finite number, not NaN or infinite"
     match rule.type:
         case runner_pb2.HYPERPARAMETER_TYPE_FLOAT | runner_pb2.HYPERPARAMETER_TYPE_INT:
             return _number_problem(rule, value) if kind == "number_value" else "must be a number"
@@ -84,8 +95,6 @@ def _problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None:
 
 def _number_problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None:
     number = value.number_value
-    if not math.isfinite(number):
-        return f"must be a finite number, got {number}"
     if rule.type == runner_pb2.HYPERPARAMETER_TYPE_INT and number != int(number):
         return f"must be a whole number, got {number:g}"
     if rule.HasField("min") and number < rule.min:
@@ -95,11 +104,26 @@ def _number_problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None
     return None
 
 
+def _finite(value: Value) -> bool:
+    """Whether no number in a value, lists and objects included, is NaN or infinite."""
+    match value.WhichOneof("kind"):
+        case "number_value":
+            return math.isfinite(value.number_value)
+        case "list_value":
+            return all(_finite(item) for item in value.list_value.values)
+        case "struct_value":
+            return all(_finite(item) for item in value.struct_value.fields.values())
+    return True
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     """A guess at what was meant, and the first of what is known."""
     everything = sorted(known)
-    near = difflib.get_close_matches(name, everything, n=1, cutoff=0.5)
-    guess = f"Did you mean {near[0]!r}? " if near else ""
+    if not everything:
+        return "It knows none."
+    folded = {known_name.casefold(): known_name for known_name in everything}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+    guess = f"Did you mean {folded[near[0]]!r}? " if near else ""
     more = f", and {len(everything) - _SHOWN} more" if len(everything) > _SHOWN else ""
     return f"{guess}Known: {', '.join(everything[:_SHOWN])}{more}."
 
