@@ -37,7 +37,8 @@ clean:
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "VisionMesh needs Python 3.11 or newer: make PYTHON=/path/to/python"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade "uv>=0.8"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[all,dev]"
+	@echo "Setting up $(VENV): a minute or two the first time (torch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "uv>=0.8"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[all,dev]"
 	@touch $(STAMP)

@@ -2,7 +2,7 @@
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from scheduler.admission import check_against_manifest
+from scheduler.admission import check_against_manifest, references
 from scheduler.inputs import InputResolver
 from scheduler.store import datasets, history, runners
 from scheduler.store.store import Store
@@ -24,6 +24,22 @@ class Acceptance:
             await self._resolver.resolve(connection, job, may_come=True)
             await _check_dependencies(connection, job)
             await _check_labels(connection, job)
+
+    async def await_makers(self, job: job_pb2.Job) -> None:
+        """Let `job` depend on the jobs whose artifacts it reads, unless they have ended.
+
+        What an ended job has left is there, or never will be: `check` says which. So a checkpoint that
+        a cancelled training left behind can be used.
+        """
+        makers = set(references(job).jobs)
+        async with self._store.read() as connection:
+            for maker in sorted(makers):
+                position = await history.position(connection, names.job_id(maker))
+                if position is not None and position.ended:
+                    makers.discard(maker)
+        depends_on = sorted({*job.depends_on, *makers})
+        del job.depends_on[:]
+        job.depends_on.extend(depends_on)
 
     async def _check_framework(self, connection: AsyncConnection, job: job_pb2.Job) -> None:
         """With no manifest known the job is accepted; its runner will check it."""
@@ -53,12 +69,12 @@ async def _check_labels(connection: AsyncConnection, job: job_pb2.Job) -> None:
     dataset = await datasets.get(connection, names.dataset_id(name))
     if dataset is None:
         return
-    labelled = {split.name: split.labelled_images for split in dataset.splits}
+    instances = {split.name: split.instances for split in dataset.splits}
     for split in needed:
-        if not labelled.get(split):
-            have = ", ".join(f"{s.name} ({s.labelled_images} of {s.images} labelled)" for s in dataset.splits)
+        if not instances.get(split):
+            have = ", ".join(f"{s.name} ({s.images} images, {s.instances} objects)" for s in dataset.splits)
             text = (
-                f"{name} has no labelled image in its split {split!r}; it has {have or 'no images'}. "
+                f"{name} has no labelled object in its split {split!r}; it has {have or 'no images'}. "
                 f"Put label files into labels/{split}/, create the dataset again, and name that one."
             )
             raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)

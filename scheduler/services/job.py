@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
-from scheduler.admission import references, with_defaults
+from scheduler.admission import with_defaults
 from scheduler.admission.filters import parse_filter, parse_order
 from scheduler.catalog import Catalog
 from scheduler.core.model import TERMINAL
@@ -76,9 +76,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         job = _input_of(wanted)
         fingerprint = _fingerprint(job, retried_from)
         job = with_defaults(job)
-        depends_on = {*job.depends_on, *references(job).jobs}
-        del job.depends_on[:]
-        job.depends_on.extend(sorted(depends_on))
+        await self._acceptance.await_makers(job)
         job_id = names.new_id(str(job.WhichOneof("spec")).replace("_", "-"))
         async with self._store.read() as connection:
             known = await jobs.known_request(connection, "", request_id, fingerprint)
@@ -86,7 +84,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             return await self._get(known)
         await self._acceptance.check(job)
         if validate_only:
-            job.state = vision_pb2.JOB_STATE_PENDING if depends_on else vision_pb2.JOB_STATE_QUEUED
+            job.state = vision_pb2.JOB_STATE_PENDING if job.depends_on else vision_pb2.JOB_STATE_QUEUED
             return job
         async with self._store.change() as change:
             name = names.job_name(job_id)

@@ -47,7 +47,7 @@ AGENT = """
 import argparse, pathlib, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 parser = argparse.ArgumentParser()
-for name in ("--scheduler", "--framework", "--work-dir", "--slots"):
+for name in ("--scheduler", "--framework", "--runner-id", "--work-dir", "--slots"):
     parser.add_argument(name)
 folder = pathlib.Path(parser.parse_args().work_dir)
 (folder / "here").touch()
