@@ -5,6 +5,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)
             report = await asyncio.to_thread(yolo.check_folder, folder)
             _refuse_problems(report)
+            await asyncio.to_thread(yolo.standardize, folder)
+            entries = [replace(entry, path=yolo.standard_path(entry.path)) for entry in entries]
             dataset = _describe(request, report, entries)
             if request.validate_only:
                 return dataset

@@ -1,14 +1,21 @@
 """A runner's numbered stream, from its opening message on."""
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from scheduler.store.commit import GroupCommitter
-from scheduler.store.streams import StreamWrite
+from scheduler.store.streams import Reached, StreamWrite
 from visionmesh import names
-from visionmesh.errors import Reason, invalid
+from visionmesh.errors import MeshError, Reason, invalid
 
 MAX_MESSAGES = 1000
+
+READ_AHEAD = 8
+"""Requests of one stream that may wait for their commit: what has come already commits together."""
+
+Numbered = tuple[int, Sequence[Any]]
+"""First number and messages of a request."""
 
 
 class Stream:
@@ -23,15 +30,49 @@ class Stream:
 
     async def take(self, first_number: int, messages: Sequence[Any]) -> int:
         """Commit messages; returns the highest committed number. Raises MeshError."""
+        return _number(await (await self._begin(first_number, messages)))
+
+    async def take_all(
+        self, requests: AsyncIterable[Numbered], acknowledge: Callable[[int], Awaitable[None]]
+    ) -> None:
+        """Commit every request, and acknowledge each in turn, while the next ones are read already.
+
+        Raises MeshError at the first that is refused; those behind it are refused for the gap.
+        """
+        ahead: asyncio.Queue[asyncio.Future[Reached] | None] = asyncio.Queue(READ_AHEAD)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_acknowledge_all(ahead, acknowledge))
+                async for first_number, messages in requests:
+                    await ahead.put(await self._begin(first_number, messages))
+                await ahead.put(None)
+        except* MeshError as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            while not ahead.empty():
+                if (commit := ahead.get_nowait()) is not None:
+                    commit.cancel()  # nobody is left to be told
+
+    async def _begin(self, first_number: int, messages: Sequence[Any]) -> "asyncio.Future[Reached]":
         if not first_number >= 1 or len(messages) > MAX_MESSAGES:
             text = f"numbers begin at 1, and at most {MAX_MESSAGES} messages go into one request"
             raise invalid(Reason.INVALID_ARGUMENT, "first_number", text)
-        reached = await self._committer.submit(
+        return await self._committer.begin(
             self._kind(self.job_id, self.attempt, first_number, list(messages))
         )
-        if reached.error is not None:
-            raise reached.error
-        return reached.committed_number
+
+
+async def _acknowledge_all(
+    ahead: "asyncio.Queue[asyncio.Future[Reached] | None]", acknowledge: Callable[[int], Awaitable[None]]
+) -> None:
+    while (commit := await ahead.get()) is not None:
+        await acknowledge(_number(await commit))
+
+
+def _number(reached: Reached) -> int:
+    if reached.error is not None:
+        raise reached.error
+    return reached.committed_number
 
 
 class Intake:

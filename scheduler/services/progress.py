@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from scheduler.hub import Hub
 from scheduler.publishing import Publisher
 from scheduler.services import pages
-from scheduler.services.intake import Intake
+from scheduler.services.intake import Intake, Numbered, Stream
 from scheduler.services.tail import Patience, Tail
 from scheduler.store import history
 from scheduler.store.commit import GroupCommitter
@@ -38,11 +38,20 @@ class ProgressService(progress_pb2_grpc.ProgressServiceServicer):
         """Take progress from a runner."""
         stream = await self._intake.open(requests, ProgressWrite)
         await context.write(progress_pb2.ReportProgressResponse(committed_number=stream.committed_number))
+
+        async def acknowledge(number: int) -> None:
+            await context.write(progress_pb2.ReportProgressResponse(committed_number=number))
+
+        await stream.take_all(self._published(stream, requests), acknowledge)
+
+    async def _published(
+        self, stream: Stream, requests: AsyncIterator[progress_pb2.ReportProgressRequest]
+    ) -> AsyncIterator[Numbered]:
+        """The requests; before one that ends the attempt well, its files are published."""
         async for request in requests:
             if any(_succeeds(update) for update in request.updates):
                 await self._publisher.publish(stream.job_id, stream.attempt)
-            number = await stream.take(request.first_number, request.updates)
-            await context.write(progress_pb2.ReportProgressResponse(committed_number=number))
+            yield request.first_number, request.updates
 
     async def WatchProgress(self, request: progress_pb2.WatchProgressRequest, context: Context) -> None:
         """Send a job's events."""

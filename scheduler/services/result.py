@@ -12,6 +12,7 @@ from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.intake import Intake
 from scheduler.services.tail import Patience, Tail
+from scheduler.services.transfer import pieces
 from scheduler.store import history
 from scheduler.store.commit import GroupCommitter, images_done
 from scheduler.store.store import Store
@@ -137,7 +138,7 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         if key is None:
             raise not_found("artifact", request.artifact)
         await context.write(httpbody_pb2.HttpBody(content_type=found.content_type))
-        async for chunk in self._artifacts.get(key, request.read_offset):
+        async for chunk in pieces(self._artifacts, key, request.artifact, request.read_offset):
             await context.write(httpbody_pb2.HttpBody(data=chunk))
 
     async def _require(self, connection: AsyncConnection, job_id: str) -> None:

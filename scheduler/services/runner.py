@@ -13,7 +13,7 @@ from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.interceptor import check
 from scheduler.services.session import Session
-from scheduler.services.transfer import stored
+from scheduler.services.transfer import pieces, stored
 from scheduler.settings import Settings
 from scheduler.store import runners
 from scheduler.store.record import load
@@ -61,7 +61,7 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
         await self._require_live(names.job_id(request.job), request.attempt)
         async for source in self._resolver.sources(names.job_id(request.job), request.uris):
             await context.write(runner_pb2.FetchObjectResponse(header=source.header))
-            async for chunk in source.store.get(source.key):
+            async for chunk in pieces(source.store, source.key, source.header.uri):
                 await context.write(runner_pb2.FetchObjectResponse(chunk=chunk))
 
     async def StoreObject(

@@ -1,10 +1,10 @@
 """Bytes from a stream into a store, with the store's complaints as refusals."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 
 import grpc
 
-from visionmesh.errors import MeshError, Reason, invalid
+from visionmesh.errors import MeshError, Reason, invalid, not_found
 from visionmesh.storage import BadKey, DigestMismatch, ObjectStore, StoredObject, StoreFull
 
 
@@ -26,3 +26,12 @@ async def stored(
     except StoreFull:
         text = "The object store is full. Delete jobs or datasets, or give it more room, then send again."
         raise MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.STORE_FULL, text) from None
+
+
+async def pieces(store: ObjectStore, key: str, name: str, offset: int = 0) -> AsyncIterator[bytes]:
+    """The bytes of an object from `offset` on. Raises NOT_FOUND for `name` if it is gone from the store."""
+    try:
+        async for chunk in store.get(key, offset):
+            yield chunk
+    except FileNotFoundError:
+        raise not_found("object", name) from None

@@ -16,10 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.store.schema import artifacts, epochs, predictions
 from scheduler.store.store import Change, Store
-from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write
+from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write, keep_summary
+from scheduler.store.totals import over_all_attempts
 from visionmesh.errors import MeshError
+from visionmesh.v1 import result_pb2
 
-MAX_BATCH = 256
+MAX_MESSAGES = 4000
+"""Most messages in one transaction, give or take one request: what else wants to write waits for it."""
 
 
 @dataclass
@@ -37,16 +40,22 @@ class GroupCommitter:
 
     async def submit(self, write: StreamWrite[Any]) -> Reached:
         """Wait until `write` is on disk. Raises MeshError if it was refused."""
+        return await (await self.begin(write))
+
+    async def begin(self, write: StreamWrite[Any]) -> asyncio.Future[Reached]:
+        """Queue `write`; what it returns ends as `submit` does. Writes commit in order of their begin."""
         pending = _Pending(write)
         await self._queue.put(pending)  # a full queue slows the stream down
-        return await pending.done
+        return pending.done
 
     async def run(self) -> None:
         """Commit until cancelled."""
         while True:
             batch = [await self._queue.get()]
-            while len(batch) < MAX_BATCH and not self._queue.empty():
+            messages = len(batch[0].write.messages)
+            while messages < MAX_MESSAGES and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
+                messages += len(batch[-1].write.messages)
             await self._commit(batch)
 
     async def _commit(self, batch: Sequence[_Pending]) -> None:
@@ -73,6 +82,9 @@ class GroupCommitter:
                 except MeshError as error:
                     outcomes.append(error)
             await _insert(change, found)
+            for job_id, last in found.resumed.items():
+                totals = await over_all_attempts(change.connection, job_id, last)
+                keep_summary(records[job_id], result_pb2.ResultItem(inference=totals))
         return outcomes
 
 

@@ -22,7 +22,7 @@ from scheduler.core.model import (
     QueueTimedOut,
 )
 from scheduler.core.placement import Shape
-from scheduler.store import present
+from scheduler.store import datasets, present
 from scheduler.store.record import load
 from scheduler.store.schema import (
     deleted_jobs,
@@ -64,6 +64,7 @@ async def create(change: Change, job_id: str, job: job_pb2.Job, *, trace_id: str
         "claimable": queued,
         "order_key": micros(now),
         "sequence": 1,
+        "reproducibility": await _reproducibility(change.connection, job),
         "trace_id": trace_id,
         "retried_from": retried_from,
         "create_time": now,
@@ -117,6 +118,14 @@ async def _unsettled(connection: AsyncConnection, job: job_pb2.Job) -> set[str]:
                 job=names.job_name(other),
             )
     return {other for other, record in records.items() if record.job.state is not JobState.SUCCEEDED}
+
+
+async def _reproducibility(connection: AsyncConnection, job: job_pb2.Job) -> bytes:
+    """What is known before the job runs: which files its dataset holds."""
+    used = sorted(datasets.datasets_of(job))
+    found = await datasets.get(connection, names.dataset_id(used[0])) if used else None
+    known = job_pb2.Reproducibility(dataset_digest=found.digest if found else "")
+    return known.SerializeToString()
 
 
 def shape_of(job: job_pb2.Job) -> Shape:

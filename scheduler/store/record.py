@@ -109,8 +109,12 @@ class JobRecord:
         )
         self.attempt = attempt
         self.sequence: int = row["sequence"]
-        self.progress_bytes: bytes = row["progress"]
+        self._progress_bytes: bytes = row["progress"]
+        self._progress: job_pb2.JobProgress | None = None
+        self.progress_changed = False
+        """Whether `progress` is to be written."""
         self.start_time: datetime | None = row["start_time"]
+        self.reproducibility: bytes = row["reproducibility"]
         self.values: dict[str, Any] = {}
         self.event_rows: list[dict[str, Any]] = []
         self.effects = Effects()
@@ -120,7 +124,15 @@ class JobRecord:
     def dirty(self) -> bool:
         """Whether there is anything to write."""
         attempt_changed = self.attempt is not None and (self.attempt.is_new or bool(self.attempt.values))
-        return bool(self.values) or attempt_changed or self._loaded != (self.job, self.sequence)
+        changed = bool(self.values) or self.progress_changed or attempt_changed
+        return changed or self._loaded != (self.job, self.sequence)
+
+    @property
+    def progress(self) -> job_pb2.JobProgress:
+        """How far the job is; whoever changes it says so by `progress_changed`."""
+        if self._progress is None:
+            self._progress = job_pb2.JobProgress.FromString(self._progress_bytes)
+        return self._progress
 
     def spec_message(self) -> job_pb2.Job:
         """The job as it was accepted."""
@@ -244,6 +256,8 @@ class JobRecord:
             jobs.c.attempt == job.attempt,
             jobs.c.sequence == sequence,
         )
+        if self.progress_changed:
+            self.values["progress"] = self.progress.SerializeToString()
         values = self.values | {
             "state": self.job.state,
             "attempt": self.job.attempt,
@@ -333,6 +347,7 @@ _JOB_COLUMNS = [
         "order_key",
         "sequence",
         "progress",
+        "reproducibility",
         "start_time",
     )
 ]

@@ -12,9 +12,10 @@ from typing import Any, Generic, TypeVar
 import grpc
 import protovalidate
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from scheduler.core.machine import IllegalEvent
-from scheduler.core.model import LIVE, AttemptEnded, AttemptStarted, AttemptState, Cause
+from scheduler.core.model import LIVE, AssignmentAccepted, AttemptEnded, AttemptStarted, AttemptState, Cause
 from scheduler.store.record import JobRecord
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, not_found, superseded
@@ -27,16 +28,41 @@ SCHEDULER_ONLY = frozenset({"rejected", "state_changed"})
 
 @dataclass
 class StreamWrite(Generic[M]):
-    """Consecutive messages of one stream of one attempt."""
+    """Consecutive messages of one stream of one attempt.
+
+    They are checked as the write is made, while another transaction commits.
+    """
 
     job_id: str
     attempt: int
     first_number: int
     messages: Sequence[M]
+    problems: Sequence[str | None] = field(init=False)
+    """Why each message can never be accepted; None where nothing is wrong with it."""
+
+    def __post_init__(self) -> None:
+        self.problems = [self.problem(message) for message in self.messages]
+
+    @staticmethod
+    def problem(message: Any) -> str | None:
+        """What is wrong with a message."""
+        violations = protovalidate.collect_violations(message)
+        return "; ".join(violation.proto.message for violation in violations) or None
 
 
 class ProgressWrite(StreamWrite[progress_pb2.ProgressUpdate]):
     """Part of a ReportProgress stream."""
+
+    @staticmethod
+    def problem(message: Any) -> str | None:
+        """What is wrong with an update."""
+        kind = message.WhichOneof("update")
+        if kind is None:
+            return "it holds no update that this scheduler knows"
+        if kind in SCHEDULER_ONLY:
+            return f"{kind} is written by the scheduler only"
+        # Every rule is about what is inside; without the walk through the oneof it takes a third of the time.
+        return StreamWrite.problem(getattr(message, kind))
 
 
 class ResultsWrite(StreamWrite[result_pb2.ResultItem]):
@@ -50,6 +76,8 @@ class Found:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    resumed: dict[str, result_pb2.InferenceResult] = field(default_factory=dict)
+    """Totals, by job, of attempts that went on where an earlier one ended."""
     known_images: set[tuple[str, int]] = field(default_factory=set)
     """(job, image index) of predictions that are stored already."""
 
@@ -72,24 +100,45 @@ def apply_write(record: JobRecord | None, write: StreamWrite[Any], now: datetime
     expected = committed + 1
     if write.first_number > expected:
         raise sequence_gap(expected, write.first_number)
-    new = write.messages[expected - write.first_number :]
+    known = expected - write.first_number
+    new = list(zip(write.messages[known:], write.problems[known:], strict=True))
     if not new:
         return Reached(committed)
     if record.job.attempt_state not in LIVE:
         raise superseded(names.job_name(record.id), write.attempt)
+    if record.job.attempt_state is AttemptState.ASSIGNED:
+        record.apply(AssignmentAccepted(), now)  # the work has overtaken the answer on another stream
+    reached = _apply_all(record, write, new, committed, now, found)
+    _advance(record, progress, reached.committed_number)
+    return reached
+
+
+def _apply_all(
+    record: JobRecord,
+    write: StreamWrite[Any],
+    new: Sequence[tuple[Any, str | None]],
+    committed: int,
+    now: datetime,
+    found: Found,
+) -> Reached:
+    """Apply messages, each with what is wrong with it, up to the first that is refused."""
     reached = Reached(committed)
-    for message in new:
+    for message, problem in new:
+        if record.job.attempt_state not in LIVE:  # it ended within this very request
+            reached.error = superseded(names.job_name(record.id), write.attempt)
+            break
+        number = reached.committed_number + 1
         try:
-            if progress:
-                _apply_update(record, message, reached.committed_number + 1, now, found)
-            else:
+            if isinstance(write, ProgressWrite):
+                _apply_update(record, message, number, problem, now, found)
+            elif problem is None:
                 _apply_item(record, message, now, found)
+            else:
+                _reject(record, number, "INVALID_RESULT", problem, now)
         except MeshError as error:
             reached.error = error
             break
-        reached.committed_number += 1
-    if record.attempt is not None:
-        _advance(record, progress, reached.committed_number)
+        reached.committed_number = number
     return reached
 
 
@@ -116,16 +165,20 @@ def sequence_gap(expected: int, got: int) -> MeshError:
 
 
 def _apply_update(
-    record: JobRecord, update: progress_pb2.ProgressUpdate, number: int, now: datetime, found: Found
+    record: JobRecord,
+    update: progress_pb2.ProgressUpdate,
+    number: int,
+    problem: str | None,
+    now: datetime,
+    found: Found,
 ) -> None:
-    problem = _problem(update)
     if problem is None:
         try:
             _follow(record, update, now)
         except IllegalEvent as illegal:
             problem = str(illegal)
     if problem is not None:
-        record.append(_rejected(update, number, problem), now)
+        _reject(record, number, "INVALID_UPDATE", problem, now, update.event_time)
         return
     if update.WhichOneof("update") == "epoch_completed":
         found.epochs.append(
@@ -138,19 +191,20 @@ def _apply_update(
         )
 
 
-def _problem(update: progress_pb2.ProgressUpdate) -> str | None:
-    kind = update.WhichOneof("update")
-    if kind is None:
-        return "it holds no update that this scheduler knows"
-    if kind in SCHEDULER_ONLY:
-        return f"{kind} is written by the scheduler only"
-    violations = protovalidate.collect_violations(update)
-    return "; ".join(violation.proto.message for violation in violations) or None
-
-
-def _rejected(update: progress_pb2.ProgressUpdate, number: int, problem: str) -> progress_pb2.ProgressUpdate:
-    rejected = progress_pb2.Rejected(number=number, reason="INVALID_UPDATE", message=problem)
-    return progress_pb2.ProgressUpdate(event_time=update.event_time, rejected=rejected)
+def _reject(
+    record: JobRecord,
+    number: int,
+    reason: str,
+    problem: str,
+    now: datetime,
+    event_time: Timestamp | None = None,
+) -> None:
+    """Put what was wrong into the history, in the place of a message that can never be accepted."""
+    rejected = progress_pb2.Rejected(number=number, reason=reason, message=problem)
+    update = progress_pb2.ProgressUpdate(event_time=event_time, rejected=rejected)
+    if event_time is None:
+        update.event_time.FromDatetime(now)
+    record.append(update, now)
 
 
 def _follow(record: JobRecord, update: progress_pb2.ProgressUpdate, now: datetime) -> None:
@@ -165,11 +219,11 @@ def _follow(record: JobRecord, update: progress_pb2.ProgressUpdate, now: datetim
         known = job_pb2.Reproducibility(
             package_versions=started.package_versions, seed=started.seed, hardware=started.hardware
         )
+        before = job_pb2.Reproducibility.FromString(record.reproducibility)
+        known.dataset_digest = before.dataset_digest
         record.values["reproducibility"] = known.SerializeToString()
-    summary = job_pb2.JobProgress.FromString(record.progress_bytes)
-    if summarize(summary, update):
-        record.progress_bytes = summary.SerializeToString()
-        record.values["progress"] = record.progress_bytes
+    if summarize(record.progress, update):
+        record.progress_changed = True
     record.append(update, now)
 
 
@@ -233,15 +287,6 @@ def _summarize_batches(progress: job_pb2.JobProgress, batch: progress_pb2.BatchP
 
 
 def _apply_item(record: JobRecord, item: result_pb2.ResultItem, now: datetime, found: Found) -> None:
-    violations = protovalidate.collect_violations(item)
-    if violations:
-        problem = "; ".join(violation.proto.message for violation in violations)
-        number = record.attempt.results_number + 1 if record.attempt else 0
-        rejected = progress_pb2.Rejected(number=number, reason="INVALID_RESULT", message=problem)
-        update = progress_pb2.ProgressUpdate(rejected=rejected)
-        update.event_time.FromDatetime(now)
-        record.append(update, now)
-        return
     match item.WhichOneof("item"):
         case "prediction" if (record.id, item.prediction.index) in found.known_images:
             pass  # an earlier attempt has predicted it: kept as it is
@@ -259,7 +304,9 @@ def _apply_item(record: JobRecord, item: result_pb2.ResultItem, now: datetime, f
         case "artifact":
             _keep_artifact(record, item.artifact, now, found)
         case _:
-            _keep_summary(record, item)
+            keep_summary(record, item)
+            if item.HasField("inference") and record.job.attempt > 1:
+                found.resumed[record.id] = item.inference
 
 
 def _keep_artifact(record: JobRecord, artifact: result_pb2.Artifact, now: datetime, found: Found) -> None:
@@ -272,7 +319,8 @@ def _keep_artifact(record: JobRecord, artifact: result_pb2.Artifact, now: dateti
     )
 
 
-def _keep_summary(record: JobRecord, item: result_pb2.ResultItem) -> None:
+def keep_summary(record: JobRecord, item: result_pb2.ResultItem) -> None:
+    """Keep the summary of a job in the place of an earlier one."""
     result = result_pb2.Result(
         name=f"{names.job_name(record.id)}/result",
         attempt=record.job.attempt,
@@ -282,8 +330,6 @@ def _keep_summary(record: JobRecord, item: result_pb2.ResultItem) -> None:
     )
     record.values["result"] = result.SerializeToString()
     if item.HasField("validation"):
-        summary = job_pb2.JobProgress.FromString(record.progress_bytes)
-        summary.metrics.clear()
-        summary.metrics.update(item.validation.metrics)
-        record.progress_bytes = summary.SerializeToString()
-        record.values["progress"] = record.progress_bytes
+        record.progress.metrics.clear()
+        record.progress.metrics.update(item.validation.metrics)
+        record.progress_changed = True

@@ -231,6 +231,22 @@ async def test_predictions_are_kept_once_per_image_over_attempts(
     assert [(p.index, p.image_uri) for p in found] == [(0, "first"), (1, "first"), (3, "second")]
 
 
+async def test_totals_count_the_images_of_every_attempt(store: Store, committer: GroupCommitter) -> None:
+    await running(store)
+    await committer.submit(ProgressWrite("j", 1, 1, [STARTED]))
+    await committer.submit(ResultsWrite("j", 1, 1, [prediction(0), prediction(1)]))
+    async with store.change() as change:
+        record = await change.job("j")
+        record.apply(AttemptEnded(AttemptState.RELEASED, Cause.DRAINED), change.now)
+    assert await claim(store, "r") is not None
+    own = result_pb2.ResultItem(inference=result_pb2.InferenceResult(total_images=1))
+    await committer.submit(ResultsWrite("j", 2, 1, [prediction(2), own]))
+    async with store.read() as connection:
+        result = await history.result(connection, "j")
+    assert result is not None
+    assert result.inference.total_images == 3
+
+
 async def test_sequences_of_a_job_have_no_gap(store: Store, committer: GroupCommitter) -> None:
     await running(store)
     await committer.submit(ProgressWrite("j", 1, 1, [STARTED, epoch(1)]))
