@@ -9,6 +9,7 @@ process is killed and nothing more is told.
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,9 @@ from visionmesh.v1 import (
     runner_pb2_grpc,
     vision_pb2,
 )
+
+MARK_VARIABLE = "VISIONMESH_MARK"
+"""By its random value a guardian knows the processes of its job, wherever they went."""
 
 
 @dataclass(frozen=True)
@@ -240,17 +244,19 @@ class Attempt:
 
     async def _run_process(self, environment: dict[str, str]) -> Ending:
         kills_before = ending.memory_kills()
+        mark = secrets.token_hex(16)
+        environment = {**environment, MARK_VARIABLE: mark}
         process = await self._means.launcher.launch(environment, self._output)
         guard: Guard | None = None
         try:
-            guard = await self._means.guardians.take(process.pid)
+            guard = await self._means.guardians.take(process.pid, f"{MARK_VARIABLE}={mark}")
             self._process = process
             if self._stop is not None:
                 self._ask_to_stop(process, self._stop)
             else:
                 process.start()
             self._log.info("job process started", pid=process.pid)
-            exit_code = await self._follow(process)
+            exit_code = await self._follow(process, guard)
         finally:
             self._process = None
             self._cancel_timers()
@@ -266,7 +272,7 @@ class Attempt:
             last_words=self._pump.last_words,
         )
 
-    async def _follow(self, process: JobProcess) -> int | None:
+    async def _follow(self, process: JobProcess, guard: Guard) -> int | None:
         """Pass on what it says until it has ended; its exit code."""
         pumping = asyncio.gather(self._pump.events(process), self._pump.output(process))
         sampling = asyncio.create_task(self._pump.samples(process, self._means.gpus))
@@ -276,7 +282,8 @@ class Attempt:
             if pumping.done():
                 pumping.result()  # a defect: nobody would read what the process says
             exit_code = await asyncio.shield(process.exited)
-            process.kill()  # what it has left behind
+            process.kill()  # what it has left behind would keep the pipes open
+            await guard.dismiss()
             await pumping
         finally:
             pumping.cancel()

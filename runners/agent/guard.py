@@ -24,13 +24,13 @@ class Guard:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def watch(self, leader: int) -> None:
-        """Put it in charge of the session and process group `leader`. Raises GuardianFailed."""
+    async def watch(self, leader: int, mark: str) -> None:
+        """Put it in charge of session `leader` and of processes with `mark`. Raises GuardianFailed."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise GuardianFailed("the guardian has no pipes")
         try:
-            stdin.write(f"{leader}\n".encode())
+            stdin.write(f"{leader} {mark}\n".encode())
             async with asyncio.timeout(_READY_SECONDS):
                 answer = await stdout.readline()
         except (OSError, TimeoutError) as error:
@@ -39,8 +39,8 @@ class Guard:
             raise GuardianFailed(f"the guardian answered {answer!r}")
 
     async def dismiss(self) -> None:
-        """Let it kill what is left of the job, and end."""
-        if self._process.stdin is not None:
+        """Let it kill what is left of the job, and end; a second time does nothing."""
+        if self._process.returncode is None and self._process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._process.stdin.write(b"done\n")
                 self._process.stdin.close()
@@ -62,25 +62,29 @@ class Guardians:
         """Start the spare."""
         self._spare = asyncio.create_task(_start())
 
-    async def take(self, leader: int) -> Guard:
-        """A guardian in charge of the session `leader`. Raises GuardianFailed."""
+    async def take(self, leader: int, mark: str) -> Guard:
+        """A guardian in charge of a job process. Raises GuardianFailed.
+
+        `leader` is the job process, which leads its session; `mark` is an entry, NAME=value, that its
+        environment has and no other.
+        """
         spare = self._spare or asyncio.create_task(_start())
         self._spare = None
         try:
             guard = await spare
-            await guard.watch(leader)
+            await guard.watch(leader, mark)
         except (OSError, GuardianFailed) as error:
             log.warning("guardian replaced", why=str(error))
-            guard = await self._replacement(leader)
+            guard = await self._replacement(leader, mark)
         self.start()
         return guard
 
-    async def _replacement(self, leader: int) -> Guard:
+    async def _replacement(self, leader: int, mark: str) -> Guard:
         try:
             guard = await _start()
         except OSError as error:
             raise GuardianFailed(f"no guardian can be started: {error}") from error
-        await guard.watch(leader)
+        await guard.watch(leader, mark)
         return guard
 
     async def close(self) -> None:

@@ -1,10 +1,12 @@
 """Kills a job's processes when the agent is gone: `python -I -S guardian.py`, one per job.
 
 Standard input is a pipe from the agent. Its first line is the id of the job's process group,
-which is its session's too; "ready" is the answer. When the pipe closes, for whatever reason, every
-process of the group, of the session, and below one of these is killed. A line "done" from the
-agent, when the job has ended, does the same to leftovers. Only the standard library's
-fastest parts: it starts in milliseconds and stays small.
+which is its session's too, and a mark, an entry of the job's environment; "ready" is the answer.
+When the pipe closes, for whatever reason, every process of the group or session, every one below
+these, and every one that was started with the mark is killed: the mark finds those that went into
+a session of their own and whose parents are dead already. A line "done" from the agent, when the
+job has ended, does the same to leftovers. Only the standard library's fastest parts: it starts in
+milliseconds and stays small.
 """
 
 import contextlib
@@ -17,8 +19,8 @@ _PATIENCE_SECONDS = 5.0
 _PAUSE_SECONDS = 0.005
 
 
-def members(leader: int) -> set[int]:
-    """Live processes of the group or session `leader`, and all below them; this process is none."""
+def members(leader: int, mark: bytes) -> set[int]:
+    """Live processes of the group or session `leader`, marked ones, and all below; not this one."""
     parents: dict[int, int] = {}
     found: set[int] = set()
     for name in _listed():
@@ -34,11 +36,19 @@ def members(leader: int) -> set[int]:
             continue
         pid = int(name)
         parents[pid] = int(fields[1])
-        if leader in (int(fields[2]), int(fields[3])):
+        if leader in (int(fields[2]), int(fields[3])) or _is_marked(name, mark):
             found.add(pid)
     while below := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
         found |= below
     return found - {os.getpid()}
+
+
+def _is_marked(pid: str, mark: bytes) -> bool:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 - as above
+            return mark in file.read().split(b"\0")
+    except OSError:
+        return False  # gone, or somebody else's
 
 
 def _listed() -> list[str]:
@@ -48,11 +58,13 @@ def _listed() -> list[str]:
         return []  # not Linux: the process group is all that can be found
 
 
-def kill_all(leader: int) -> None:
+def kill_all(leader: int, mark: bytes) -> None:
     """SIGKILL until nobody is left: a process may fork while it is being killed."""
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        left = members(leader)  # before the first kill: a dead parent no longer tells whose child one is
+        left = members(
+            leader, mark
+        )  # before the first kill: a dead parent no longer tells whose child one is
         with contextlib.suppress(OSError):
             os.killpg(leader, signal.SIGKILL)
         for pid in left:
@@ -67,14 +79,13 @@ def main() -> None:
     """Wait for the agent's end or its word."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # it must outlive the agent, whatever reaches both
-    line = sys.stdin.readline()
-    if not line.strip().isdecimal():
+    leader, _, mark = sys.stdin.readline().strip().partition(" ")
+    if not leader.isdecimal() or not mark:
         return  # the agent had no job for it
-    leader = int(line)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()
-    kill_all(leader)
+    kill_all(int(leader), mark.encode())
 
 
 if __name__ == "__main__":

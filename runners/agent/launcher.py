@@ -175,9 +175,13 @@ class _Zygote:
 
     async def close(self) -> None:
         """Close the socket, at which it ends, and wait for that."""
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
+        self._disconnect()
         await asyncio.shield(self.gone)
+
+    def _disconnect(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
 
     def _read(self) -> None:
         try:
@@ -206,8 +210,7 @@ class _Zygote:
         """The zygote is gone, and with it its children: the kernel kills them."""
         if self._socket.fileno() >= 0:
             self._read()  # what it said last
-            self._loop.remove_reader(self._socket)
-            self._socket.close()
+            self._disconnect()
             log.error("zygote died", exit_code=code)
         _settle(self.gone, code)
         _fail(self._is_ready, f"the zygote died with exit code {code}; its error is in the agent's log")

@@ -22,8 +22,10 @@ from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, runner_pb2, run
 CHUNK_BYTES = 256 * 1024
 """Bytes in one message."""
 
-STORE_FULL_TRIES = 20
-"""Times that a full store is asked again, some seconds apart."""
+REFUSALS = 20
+"""Times that a store may refuse a file, some seconds apart; one that is away is waited for."""
+
+_LINK_TRIES = 20
 
 _STORED_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _WRITE_SECONDS = 60.0
@@ -33,6 +35,8 @@ _FINAL = (
     grpc.StatusCode.FAILED_PRECONDITION,
     grpc.StatusCode.UNIMPLEMENTED,
 )
+
+_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 Publish = Callable[[result_pb2.ResultItem], Awaitable[object]]
 Announce = Callable[[progress_pb2.ProgressUpdate], Awaitable[object]]
@@ -95,7 +99,7 @@ class Uploader:
             if not stat.S_ISREG(source.lstat().st_mode):
                 raise BadFile(f"{file.path!r} is not a regular file")
             self._snapshots.mkdir(parents=True, exist_ok=True)
-            os.link(source, snapshot)
+            _link(source, snapshot)
         except OSError as error:
             raise BadFile(f"{file.path!r} cannot be read: {error}") from error
         older = self._waiting.pop(file.artifact, None)
@@ -154,7 +158,7 @@ class Uploader:
 
     async def _store_retrying(self, path: str, source: Path) -> tuple[runner_pb2.StoreObjectHeader, str]:
         """Header and URI of the stored file. Raises MeshError, OSError or AttemptLost."""
-        backoff, full = Backoff(), 0
+        backoff, refused = Backoff(), 0
         while True:
             header = await asyncio.to_thread(self._header, path, source)
             try:
@@ -162,8 +166,9 @@ class Uploader:
             except MeshError as error:
                 if error.reason == Reason.ATTEMPT_SUPERSEDED:
                     raise AttemptLost(str(error)) from error
-                full += error.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-                if error.code in _FINAL or full > STORE_FULL_TRIES:
+                # A full store too; and INTERNAL is what grpc makes of a refusal in the midst of a write.
+                refused += error.code not in _AWAY
+                if error.code in _FINAL or refused > REFUSALS:
                     raise
                 self._log.info("upload tried again", path=path, why=str(error))
                 await backoff.wait(error)
@@ -219,3 +224,13 @@ class Uploader:
             if task is not None and task.cancelling():
                 raise
             raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, "the upload was cut") from None
+
+
+def _link(source: Path, target: Path) -> None:
+    """Keep the file that `source` is now, whatever takes its place."""
+    for _ in range(_LINK_TRIES):
+        # A rename onto `source` between finding and linking it makes the kernel say that it is absent.
+        with suppress(FileNotFoundError):
+            os.link(source, target)
+            return
+    os.link(source, target)

@@ -76,7 +76,6 @@ def forget_parent() -> None:
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as Python starts: a closed pipe is an exception
     atexit._clear()
     _reseed()
-    sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - lives as long as the process
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 

@@ -152,7 +152,7 @@ def check_forkable() -> None:
         raise NotForkable("the framework's import initialised CUDA, which does not survive a fork")
 
 
-def main() -> int:
+def main() -> None:
     """Serve until the agent closes the socket."""
     name, fd = sys.argv[1:]
     control = socket.socket(fileno=int(fd))
@@ -161,8 +161,8 @@ def main() -> int:
     zygote = Zygote(framework_of(name), control)
     zygote.prepare()
     zygote.serve()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
+    fork.leave(0)  # not as Python ends: what native modules then say about leaks would fill the agent's log

@@ -1,0 +1,142 @@
+"""A job's spec reaches the job process whole, and nothing else of the agent does."""
+
+from pathlib import Path
+
+import pytest
+
+from runners.agent.job_environment import (
+    LocalInputs,
+    UnknownKind,
+    base_environment,
+    gpu_environment,
+    job_environment,
+)
+from runners.process.environment import JobEnvironment
+from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
+
+OUTPUT = Path("/work/output")
+NOTHING = LocalInputs()
+
+
+def assignment(**spec: object) -> runner_pb2.Assignment:
+    return runner_pb2.Assignment(job=job_pb2.Job(name="jobs/j-1", **spec), attempt=3)
+
+
+def told(assigned: runner_pb2.Assignment, inputs: LocalInputs = NOTHING) -> JobEnvironment:
+    """What the job process reads in the end."""
+    return JobEnvironment.read(job_environment(assigned, inputs, OUTPUT).to_environ())
+
+
+def test_a_training_with_every_setting():
+    spec = job_pb2.TrainSpec(
+        model="yolo11n",
+        task=vision_pb2.TASK_DETECT,
+        dataset="datasets/shapes",
+        epochs=7,
+        batch_size=4,
+        image_size=96,
+        learning_rate=0.003,
+        optimizer="AdamW",
+        patience=0,
+        checkpoint_period=2,
+        device="cuda:0",
+        seed=42,
+        primary_metric="val_loss",
+        primary_metric_mode=vision_pb2.METRIC_MODE_MIN,
+    )
+    spec.hyperparameters.update({"mosaic": 0.5, "cos_lr": True, "name": "x"})
+    assigned = assignment(train=spec)
+    assigned.resume = True
+    inputs = LocalInputs(dataset=Path("/d"), checkpoint=Path("/c/last.pt"))
+    assert told(assigned, inputs) == JobEnvironment(
+        kind="train",
+        job_id="j-1",
+        attempt=3,
+        dataset_path=Path("/d"),
+        checkpoint_path=Path("/c/last.pt"),
+        output_path=OUTPUT,
+        model_name="yolo11n",
+        task="detect",
+        epochs=7,
+        batch_size=4,
+        image_size=96,
+        learning_rate=0.003,
+        optimizer="AdamW",
+        patience=0,
+        checkpoint_period=2,
+        device="cuda:0",
+        seed=42,
+        primary_metric="val_loss",
+        primary_metric_mode="min",
+        hyperparameters={"mosaic": 0.5, "cos_lr": True, "name": "x"},
+        resume=True,
+    )
+
+
+def test_a_validation_with_every_setting():
+    spec = job_pb2.ValidateSpec(
+        dataset="datasets/shapes",
+        checkpoint="jobs/a/artifacts/best",
+        split="test",
+        confidence_threshold=0.0,
+        iou_threshold=0.6,
+        max_detections=50,
+        batch_size=2,
+        image_size=64,
+        device="cpu",
+    )
+    inputs = LocalInputs(dataset=Path("/d"), checkpoint=Path("/c/best.pt"))
+    read = told(assignment(validate=spec), inputs)
+    assert (read.kind, read.split, read.confidence_threshold, read.iou_threshold) == (
+        "validate",
+        "test",
+        0.0,
+        0.6,
+    )
+    assert (read.max_detections, read.batch_size, read.image_size, read.device) == (50, 2, 64, "cpu")
+    assert (read.dataset_path, read.checkpoint_path) == (Path("/d"), Path("/c/best.pt"))
+
+
+def test_an_inference_with_every_setting():
+    spec = job_pb2.InferSpec(
+        checkpoint="uploads/u", confidence_threshold=0.1, top_k=3, save_overlays=True, max_detections=9
+    )
+    inputs = LocalInputs(checkpoint=Path("/c"), images=Path("/i.jsonl"), first_image_index=17)
+    read = told(assignment(infer=spec), inputs)
+    assert (read.kind, read.top_k, read.save_overlays, read.max_detections) == ("infer", 3, True, 9)
+    assert (read.image_paths, read.first_image_index) == (Path("/i.jsonl"), 17)
+    assert read.batch_size == 8, "the inference default, not the training's"
+
+
+def test_what_is_not_set_stays_at_the_default():
+    read = told(assignment(train=job_pb2.TrainSpec(model="m", dataset="datasets/d")))
+    assert read == JobEnvironment(job_id="j-1", attempt=3, output_path=OUTPUT, model_name="m")
+
+
+def test_a_kind_of_a_newer_version_is_refused():
+    with pytest.raises(UnknownKind, match="cannot run jobs of kind 'embed'"):
+        job_environment(assignment(embed=job_pb2.EmbedSpec()), LocalInputs(), OUTPUT)
+
+
+def test_only_known_harmless_variables_are_inherited():
+    environ = {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C.UTF-8",
+        "CUDA_VISIBLE_DEVICES": "1",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "VISIONMESH_TOKEN": "secret",
+        "HF_TOKEN": "secret",
+        "DATABASE_URL": "secret",
+    }
+    assert base_environment(environ) == {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C.UTF-8",
+        "CUDA_VISIBLE_DEVICES": "1",
+    }
+
+
+def test_a_job_sees_its_gpus_only():
+    assert gpu_environment([]) == {}
+    assert gpu_environment([2, 0]) == {"CUDA_VISIBLE_DEVICES": "2,0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
