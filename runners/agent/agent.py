@@ -152,7 +152,7 @@ class Agent:
 
     def attempts(self) -> list[runner_pb2.AttemptRef]:
         """Those that are not over."""
-        return [attempt.ref for attempt, _ in self._attempts.values()]
+        return [attempt.ref for attempt, _ in self._attempts.values() if not attempt.told]
 
     def assign(self, assignment: runner_pb2.Assignment) -> str:
         """Begin an attempt; why not, or nothing."""
@@ -164,7 +164,7 @@ class Agent:
         for ref in self.attempts():
             if ref.job == key[0]:
                 self.kill([ref], f"attempt {key[1]} begins")
-        if len(self._attempts) >= self._settings.slots:
+        if sum(attempt.occupies_slot for attempt, _ in self._attempts.values()) >= self._settings.slots:
             return f"all {self._settings.slots} slots are taken"
         attempt = Attempt(assignment, self._means)
         task = asyncio.create_task(attempt.run())

@@ -69,6 +69,8 @@ class Attempt:
         self.ref = runner_pb2.AttemptRef(job=assignment.job.name, attempt=assignment.attempt)
         self.told = False
         """Whether the scheduler knows that the attempt is over."""
+        self.occupies_slot = True
+        """Until its end is on its way: the scheduler may give the place away before it says that it knows."""
         self._assignment, self._means = assignment, means
         job_id = names.job_id(self.ref.job)
         self._folder = means.folder / f"{job_id}-{self.ref.attempt}"
@@ -183,6 +185,7 @@ class Attempt:
             ended = ending.infrastructure(self._uploader.failure)
         await self._results.delivered()
         last = ended.message(self._results.last_number)
+        self.occupies_slot = False
         self._progress.put_now(now(progress_pb2.ProgressUpdate(attempt_ended=last)))
         await self._progress.delivered()
         self.told = True

@@ -122,8 +122,9 @@ def of_process(
 
 
 def _died(exit_code: int | None, memory_ran_out: bool, last_words: str) -> Ending:
-    words = f" The last it said: {last_words[:300]}" if last_words else ""
-    if exit_code == -signal.SIGKILL and memory_ran_out:
+    killed = exit_code == -signal.SIGKILL  # from outside: what it said last has nothing to do with it
+    words = f" The last it said: {last_words.strip()[:300]}" if last_words and not killed else ""
+    if killed and memory_ran_out:
         message = (
             "The kernel killed the job process because memory ran out. Use a smaller batch_size, "
             f"image_size or model, or a runner with more memory.{words}"

@@ -160,7 +160,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the agent's to answer
     zygote = Zygote(framework_of(name), control)
     zygote.prepare()
-    zygote.serve()
+    try:
+        zygote.serve()
+    finally:
+        signal.set_wakeup_fd(-1)  # jobs die with the agent: their signals must not find a closed socket
 
 
 if __name__ == "__main__":

@@ -103,6 +103,8 @@ class Scheduler(
         self.fetch_refusal: MeshError | None = None
         self.store_refusals: list[MeshError] = []
         self.outstanding = 0
+        self.next_job: runner_pb2.Assignment | None = None
+        """Assigned when the first job's end is stored, and before that is acknowledged."""
 
     async def until(self, true: Callable[[], object], seconds: float = DEADLINE) -> None:
         """Wait until something is true of what has been heard."""
@@ -155,7 +157,8 @@ class Scheduler(
 
     async def _serve(self, stored: Stored, requests, context, response, items: str) -> None:
         opening = await anext(aiter(requests))
-        assert (opening.job, opening.attempt) == (JOB, 1)
+        if (opening.job, opening.attempt) != (JOB, 1):
+            await refuse(context, errors.superseded(opening.job, opening.attempt))
         assert not getattr(opening, items)
         first = response(committed_number=stored.begin())
         if items == "items":
@@ -175,8 +178,17 @@ class Scheduler(
                 stored.take(request.first_number, messages)
             except MeshError as error:
                 await refuse(context, error)
+            await self._assign_next(stored)
             await context.write(response(committed_number=len(stored.messages)))
             await self._tell()
+
+    async def _assign_next(self, stored: Stored) -> None:
+        if self.next_job is None or stored is not self.progress or not self.updates("attempt_ended"):
+            return
+        name = self.next_job.job.name
+        self.say(assignment=self.next_job)
+        self.next_job = None
+        await self.until(lambda: name in replies(self))
 
     def _check_end(self, messages) -> None:
         for message in messages:
@@ -583,6 +595,15 @@ async def test_only_as_many_jobs_as_slots_are_taken(mesh):
     await scheduler.until(lambda: replies(scheduler).get("jobs/j-2") is not None)
     assert "1 slots are taken" in replies(scheduler)["jobs/j-2"].reason
     assert not replies(scheduler)["jobs/j-2"].accepted
+
+
+async def test_the_place_is_free_before_the_end_is_acknowledged(mesh):
+    scheduler = mesh.scheduler
+    scheduler.next_job = training()
+    scheduler.next_job.job.name = "jobs/j-2"
+    assign(scheduler, training(epochs=1))
+    await scheduler.ended()
+    assert replies(scheduler)["jobs/j-2"].accepted
 
 
 async def test_sigterm_drains(mesh):
