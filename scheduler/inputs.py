@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import grpc
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.catalog import Catalog, FileRecord, is_image
 from scheduler.core.model import TERMINAL, JobState
 from scheduler.store import datasets, history, present
 from scheduler.store.claims import Claim
+from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid
@@ -67,9 +67,7 @@ class InputResolver:
             gpu_indices=claim.gpu_indices,
         )
 
-    async def resolve(
-        self, connection: AsyncConnection, job: job_pb2.Job, *, may_come: bool = False
-    ) -> Inputs:
+    async def resolve(self, connection: Connection, job: job_pb2.Job, *, may_come: bool = False) -> Inputs:
         """Everything that `job` reads. Raises INVALID_ARGUMENT naming the field that does not exist.
 
         `may_come`: an artifact of a job that has not ended yet counts as existing.
@@ -90,7 +88,7 @@ class InputResolver:
         )
 
     async def _last_checkpoint(
-        self, connection: AsyncConnection, job: job_pb2.Job
+        self, connection: Connection, job: job_pb2.Job
     ) -> runner_pb2.ObjectInput | None:
         """The checkpoint from which a new attempt of a training goes on, if an earlier one left any."""
         last = await history.artifact(connection, names.job_id(job.name), "last")
@@ -100,7 +98,7 @@ class InputResolver:
             uri=last.uri, size_bytes=last.size_bytes, sha256=last.sha256, display_name=last.name
         )
 
-    async def _dataset(self, connection: AsyncConnection, name: str, field: str) -> runner_pb2.DatasetInput:
+    async def _dataset(self, connection: Connection, name: str, field: str) -> runner_pb2.DatasetInput:
         dataset = await datasets.get(connection, names.dataset_id(name))
         if dataset is None:
             known = [names.dataset_name(found) for found in await datasets.ids(connection, 5)]
@@ -117,7 +115,7 @@ class InputResolver:
         )
 
     async def _checkpoint(
-        self, connection: AsyncConnection, name: str, field: str, may_come: bool
+        self, connection: Connection, name: str, field: str, may_come: bool
     ) -> runner_pb2.ObjectInput | None:
         if not name:
             return None
@@ -134,7 +132,7 @@ class InputResolver:
         )
 
     async def _artifact(
-        self, connection: AsyncConnection, name: str, field: str, may_come: bool
+        self, connection: Connection, name: str, field: str, may_come: bool
     ) -> runner_pb2.ObjectInput | None:
         artifact = await history.artifact(connection, names.job_id(name), names.artifact_path(name))
         if artifact is not None:
@@ -156,7 +154,7 @@ class InputResolver:
         fix = "A training leaves artifacts 'best' and 'last'; list what a job has with ListArtifacts."
         raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"{why}. {fix}")
 
-    async def _upload(self, connection: AsyncConnection, name: str, field: str) -> runner_pb2.ObjectInput:
+    async def _upload(self, connection: Connection, name: str, field: str) -> runner_pb2.ObjectInput:
         found = await datasets.upload(connection, names.upload_id(name))
         if found is None:
             raise invalid(Reason.NOT_FOUND, field, f"there is no upload {name!r}. Upload the file first.")
@@ -169,7 +167,7 @@ class InputResolver:
         )
 
     async def _images(
-        self, connection: AsyncConnection, spec: Message, field: str
+        self, connection: Connection, spec: Message, field: str
     ) -> list[runner_pb2.ObjectInput]:
         if "images" not in spec.DESCRIPTOR.fields_by_name:
             return []
@@ -191,7 +189,7 @@ class InputResolver:
         return found
 
     async def _split_images(
-        self, connection: AsyncConnection, wanted: job_pb2.DatasetImages, field: str
+        self, connection: Connection, wanted: job_pb2.DatasetImages, field: str
     ) -> list[runner_pb2.ObjectInput]:
         dataset = await self._dataset(connection, wanted.dataset, f"{field}.dataset")
         split = wanted.split or next((s for s in ("test", "val") if s in dataset.splits), "train")
@@ -204,7 +202,7 @@ class InputResolver:
         return [self._input(prefix, file, f"{wanted.dataset}/{file.path}") for file in shown]
 
     async def _uploaded_images(
-        self, connection: AsyncConnection, name: str, field: str
+        self, connection: Connection, name: str, field: str
     ) -> list[runner_pb2.ObjectInput]:
         whole = await self._upload(connection, name, field)
         if not whole.display_name.lower().endswith(".zip"):

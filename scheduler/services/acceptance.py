@@ -1,10 +1,9 @@
 """Everything that can be known to be wrong with a job before any runner touches it."""
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from scheduler.admission import check_against_manifest, references
 from scheduler.inputs import InputResolver
 from scheduler.store import datasets, history, runners
+from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, invalid, invalid_fields
@@ -41,7 +40,7 @@ class Acceptance:
         del job.depends_on[:]
         job.depends_on.extend(depends_on)
 
-    async def _check_framework(self, connection: AsyncConnection, job: job_pb2.Job) -> None:
+    async def _check_framework(self, connection: Connection, job: job_pb2.Job) -> None:
         """With no manifest known the job is accepted; its runner will check it."""
         manifests = await runners.manifests(connection, job.framework)
         if not manifests:
@@ -52,14 +51,14 @@ class Acceptance:
             raise invalid_fields(wrong[0][0], [violation for _reason, violation in wrong])
 
 
-async def _check_dependencies(connection: AsyncConnection, job: job_pb2.Job) -> None:
+async def _check_dependencies(connection: Connection, job: job_pb2.Job) -> None:
     for name in job.depends_on:
         if await history.position(connection, names.job_id(name)) is None:
             text = f"there is no job {name!r} to depend on. List what there is, and check the spelling."
             raise invalid(Reason.DEPENDENCY_NOT_FOUND, "job.depends_on", text)
 
 
-async def _check_labels(connection: AsyncConnection, job: job_pb2.Job) -> None:
+async def _check_labels(connection: Connection, job: job_pb2.Job) -> None:
     """Training and validation need labels in the splits that they read."""
     kind = job.WhichOneof("spec")
     if kind not in {"train", "validate"}:

@@ -4,10 +4,10 @@ from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core.placement import PERMANENT, Node, Obstacle, Shape, obstacles
 from scheduler.store import claims
+from scheduler.store.engine import Connection
 from scheduler.store.jobs import shape_of
 from scheduler.store.schema import dependencies, jobs, runners, shapes
 from visionmesh import names
@@ -26,7 +26,7 @@ _WORDS = {
 }
 
 
-async def explain(connection: AsyncConnection, job: job_pb2.Job, now: datetime) -> job_pb2.ExplainJobResponse:
+async def explain(connection: Connection, job: job_pb2.Job, now: datetime) -> job_pb2.ExplainJobResponse:
     """Everything that is known of why `job` is where it is."""
     answer = job_pb2.ExplainJobResponse(state=job.state, queue_position=-1)
     if job.state == vision_pb2.JOB_STATE_PENDING:
@@ -47,7 +47,7 @@ def _ended(job: job_pb2.Job) -> str:
 
 
 async def _explain_pending(
-    connection: AsyncConnection, job: job_pb2.Job, answer: job_pb2.ExplainJobResponse
+    connection: Connection, job: job_pb2.Job, answer: job_pb2.ExplainJobResponse
 ) -> None:
     query = (
         select(dependencies.c.depends_on, jobs.c.state)
@@ -65,7 +65,7 @@ async def _explain_pending(
 
 
 async def _explain_queued(
-    connection: AsyncConnection, job: job_pb2.Job, answer: job_pb2.ExplainJobResponse, now: datetime
+    connection: Connection, job: job_pb2.Job, answer: job_pb2.ExplainJobResponse, now: datetime
 ) -> None:
     if job.attempts and job.attempts[-1].state in {
         vision_pb2.ATTEMPT_STATE_ASSIGNED,
@@ -91,7 +91,7 @@ async def _explain_queued(
 
 
 async def _judge_runners(
-    connection: AsyncConnection,
+    connection: Connection,
     job: job_pb2.Job,
     shape: Shape,
     answer: job_pb2.ExplainJobResponse,
@@ -116,7 +116,7 @@ async def _judge_runners(
     return capable
 
 
-async def _position(connection: AsyncConnection, job: job_pb2.Job, capable: list[Node]) -> int:
+async def _position(connection: Connection, job: job_pb2.Job, capable: list[Node]) -> int:
     rows = (await connection.execute(select(shapes))).mappings().all()
     rivals = [
         row["id"]

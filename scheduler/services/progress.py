@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.hub import Hub
 from scheduler.publishing import Publisher
@@ -13,6 +12,7 @@ from scheduler.services.intake import Intake, Numbered, Stream
 from scheduler.services.tail import Patience, Tail
 from scheduler.store import history
 from scheduler.store.commit import GroupCommitter
+from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from scheduler.store.streams import ProgressWrite
 from visionmesh import names
@@ -82,7 +82,7 @@ def _succeeds(update: progress_pb2.ProgressUpdate) -> bool:
 
 
 async def _read(
-    connection: AsyncConnection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int
 ) -> list[tuple[int, progress_pb2.WatchProgressResponse]]:
     events = await history.read_events(connection, job_id, after, limit)
     return [(event.sequence, progress_pb2.WatchProgressResponse(event=event)) for event in events]

@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 from google.api import httpbody_pb2
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.hub import Hub
 from scheduler.publishing import attempt_prefix
@@ -15,6 +14,7 @@ from scheduler.services.tail import Patience, Tail
 from scheduler.services.transfer import pieces
 from scheduler.store import history
 from scheduler.store.commit import GroupCommitter, images_done
+from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from scheduler.store.streams import ResultsWrite
 from visionmesh import names
@@ -141,13 +141,13 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         async for chunk in pieces(self._artifacts, key, request.artifact, request.read_offset):
             await context.write(httpbody_pb2.HttpBody(data=chunk))
 
-    async def _require(self, connection: AsyncConnection, job_id: str) -> None:
+    async def _require(self, connection: Connection, job_id: str) -> None:
         if await history.position(connection, job_id) is None:
             raise not_found("job", names.job_name(job_id))
 
 
 async def _read(
-    connection: AsyncConnection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int
 ) -> list[tuple[int, result_pb2.WatchPredictionsResponse]]:
     rows = await history.read_new_predictions(connection, job_id, after, limit)
     return [

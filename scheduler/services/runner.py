@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.hub import Hub
 from scheduler.inputs import InputResolver
@@ -16,6 +15,7 @@ from scheduler.services.session import Session
 from scheduler.services.transfer import pieces, stored
 from scheduler.settings import Settings
 from scheduler.store import runners
+from scheduler.store.engine import Connection
 from scheduler.store.record import load
 from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
@@ -127,7 +127,7 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
             await runners.set_draining(change, runner_id, draining)
             return await self._runner(change.connection, runner_id)
 
-    async def _runner(self, connection: AsyncConnection, runner_id: str) -> runner_pb2.Runner:
+    async def _runner(self, connection: Connection, runner_id: str) -> runner_pb2.Runner:
         query = select(runners_table).where(runners_table.c.id == runner_id)
         row = (await connection.execute(query)).mappings().first()
         if row is None:

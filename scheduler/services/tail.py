@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.hub import Hub, job_topic
 from scheduler.store import history
+from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, not_found
@@ -27,7 +27,7 @@ class Patience:
     stalled: float
 
 
-Read = Callable[[AsyncConnection, str, int, int], Awaitable[Sequence[tuple[int, Any]]]]
+Read = Callable[[Connection, str, int, int], Awaitable[Sequence[tuple[int, Any]]]]
 
 
 class Tail:

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, delete, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core.model import LIVE, Assigned
 from scheduler.core.placement import Gpu, Node, Shape, choose_gpus, obstacles
+from scheduler.store.engine import Connection
 from scheduler.store.schema import attempts, jobs, reservations, runners, shapes
 from scheduler.store.store import Change
 from visionmesh.v1 import runner_pb2
@@ -67,7 +67,7 @@ async def claim(change: Change, runner_id: str, incarnation: str, reserve_after:
     return Claim(best.job_id, record.attempt.number, gpus)
 
 
-async def _is_newest(connection: AsyncConnection, runner_id: str, incarnation: str) -> bool:
+async def _is_newest(connection: Connection, runner_id: str, incarnation: str) -> bool:
     """Whether no later process has registered under the runner's id."""
     query = select(runners.c.incarnation).where(runners.c.id == runner_id)
     return (await connection.execute(query)).scalar() == incarnation
@@ -107,7 +107,7 @@ async def _reserve(change: Change, runner_id: str, head: _Head) -> bool:
     return True
 
 
-async def _heads(connection: AsyncConnection, framework: str) -> list[_Head]:
+async def _heads(connection: Connection, framework: str) -> list[_Head]:
     rows = (await connection.execute(select(shapes).where(shapes.c.framework == framework))).mappings().all()
     heads = []
     for row in rows:
@@ -135,7 +135,7 @@ def shape_from(row: RowMapping) -> Shape:
     )
 
 
-async def node(connection: AsyncConnection, runner_id: str, now: datetime) -> tuple[Node, Node] | None:
+async def node(connection: Connection, runner_id: str, now: datetime) -> tuple[Node, Node] | None:
     """A runner as it is now, and as it would be without work; None if it is not known."""
     rows = (await connection.execute(select(runners).where(runners.c.id == runner_id))).mappings()
     row = rows.first()
@@ -176,7 +176,7 @@ def _whole(row: RowMapping, now: datetime) -> Node:
     )
 
 
-async def jobs_ahead(connection: AsyncConnection, job_id: str, shape_ids: list[int]) -> int:
+async def jobs_ahead(connection: Connection, job_id: str, shape_ids: list[int]) -> int:
     """Queued jobs of the given shapes that go before `job_id`."""
     mine = (
         await connection.execute(select(jobs.c.priority, jobs.c.order_key).where(jobs.c.id == job_id))

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from scheduler.store.engine import Connection
 from scheduler.store.schema import artifacts, epochs, predictions
 from scheduler.store.store import Change, Store
 from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write, keep_summary
@@ -97,9 +97,7 @@ def _settle(pending: _Pending, outcome: Reached | Exception) -> None:
         pending.done.set_result(outcome)
 
 
-async def _known_images(
-    connection: AsyncConnection, writes: Sequence[StreamWrite[Any]]
-) -> set[tuple[str, int]]:
+async def _known_images(connection: Connection, writes: Sequence[StreamWrite[Any]]) -> set[tuple[str, int]]:
     by_job: dict[str, list[int]] = {}
     for write in writes:
         if isinstance(write, ResultsWrite):
@@ -123,7 +121,7 @@ async def _insert(change: Change, found: Found) -> None:
     if found.predictions:
         await connection.execute(insert(predictions), found.predictions)
     if found.artifacts:
-        upsert = upsert_sqlite if connection.dialect.name == "sqlite" else upsert_postgresql
+        upsert = upsert_sqlite if connection.dialect_name == "sqlite" else upsert_postgresql
         statement = upsert(artifacts)
         statement = statement.on_conflict_do_update(
             index_elements=["job_id", "path"],
@@ -132,7 +130,7 @@ async def _insert(change: Change, found: Found) -> None:
         await connection.execute(statement, found.artifacts)
 
 
-async def images_done(connection: AsyncConnection, job_id: str) -> int:
+async def images_done(connection: Connection, job_id: str) -> int:
     """How many images from the first on are predicted without a gap."""
     query = select(func.count(), func.max(predictions.c.image_index)).where(predictions.c.job_id == job_id)
     count, highest = (await connection.execute(query)).one()

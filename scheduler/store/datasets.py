@@ -1,9 +1,9 @@
 """Datasets and uploads."""
 
 from sqlalchemy import delete, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core.model import TERMINAL
+from scheduler.store.engine import Connection
 from scheduler.store.schema import datasets, instant, jobs, uploads
 from scheduler.store.store import Change
 from visionmesh import names
@@ -23,7 +23,7 @@ async def add_upload(change: Change, upload: dataset_pb2.Upload, key: str) -> No
     )
 
 
-async def upload(connection: AsyncConnection, upload_id: str) -> tuple[dataset_pb2.Upload, str] | None:
+async def upload(connection: Connection, upload_id: str) -> tuple[dataset_pb2.Upload, str] | None:
     """An upload and its key in the dataset store, or None."""
     row = (await connection.execute(select(uploads).where(uploads.c.id == upload_id))).mappings().first()
     return None if row is None else (dataset_pb2.Upload.FromString(row["payload"]), row["key"])
@@ -41,7 +41,7 @@ async def add(change: Change, dataset: dataset_pb2.Dataset) -> None:
     )
 
 
-async def get(connection: AsyncConnection, dataset_id: str) -> dataset_pb2.Dataset | None:
+async def get(connection: Connection, dataset_id: str) -> dataset_pb2.Dataset | None:
     """One dataset, or None."""
     query = select(datasets.c.payload).where(datasets.c.id == dataset_id)
     row = (await connection.execute(query)).scalar()
@@ -49,7 +49,7 @@ async def get(connection: AsyncConnection, dataset_id: str) -> dataset_pb2.Datas
 
 
 async def page(
-    connection: AsyncConnection, before: tuple[int, str] | None, limit: int
+    connection: Connection, before: tuple[int, str] | None, limit: int
 ) -> list[dataset_pb2.Dataset]:
     """Datasets, newest first, from the one after `before` (create time in microseconds, id) on."""
     query = select(datasets.c.payload).order_by(datasets.c.create_time.desc(), datasets.c.id.desc())
@@ -63,7 +63,7 @@ async def page(
     return [dataset_pb2.Dataset.FromString(row) for row in rows]
 
 
-async def ids(connection: AsyncConnection, limit: int = 1000) -> list[str]:
+async def ids(connection: Connection, limit: int = 1000) -> list[str]:
     """Ids of the newest datasets."""
     query = select(datasets.c.id).order_by(datasets.c.create_time.desc()).limit(limit)
     return list((await connection.execute(query)).scalars())

@@ -5,19 +5,69 @@ transaction begins IMMEDIATE, because WAL and a busy timeout alone do not make a
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
 
-from sqlalchemy import Connection, event, text
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import CursorResult, Executable, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scheduler.store.schema import instant
 
 _BUSY_TIMEOUT_MS = 30_000
+
+
+T = TypeVar("T")
+Result: TypeAlias = CursorResult[*tuple[Any, ...]]
+
+
+class Starter(Protocol):
+    """Runs something as a task that nobody's cancellation reaches."""
+
+    def __call__(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Start it."""
+
+
+class Connection:
+    """A connection whose statements run to their end, whatever happens to the caller.
+
+    A cancelled statement would go on in the driver's thread and keep the database locked, so a
+    cancelled caller leaves at once, while the statement, and then the rollback, are finished behind it.
+    """
+
+    def __init__(self, raw: AsyncConnection, start: "Starter") -> None:
+        self._raw, self._start = raw, start
+        self._last: asyncio.Future[Any] | None = None
+
+    @property
+    def dialect_name(self) -> str:
+        """What kind of database it is: "sqlite"."""
+        return self._raw.dialect.name
+
+    async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> Result:
+        """Run a statement, or an insert for many rows."""
+        return await self._finish(self._raw.execute(statement, rows))
+
+    async def run_sync(self, work: Callable[[SyncConnection], T]) -> T:
+        """Run blocking code, such as migrations, with the connection."""
+        return await self._finish(self._raw.run_sync(work))
+
+    async def _finish(self, work: Coroutine[Any, Any, T]) -> T:
+        self._last = task = self._start(work)
+        return await asyncio.shield(task)
+
+    async def end(self, *, commit: bool) -> None:
+        """Commit or roll back, when the last statement is done, and give the connection back."""
+        try:
+            if self._last is not None:
+                await asyncio.wait([self._last])
+            await (self._raw.commit() if commit else self._raw.rollback())
+        finally:
+            await self._raw.close()
 
 
 class Database:
@@ -28,6 +78,7 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(self.url)
         self._is_sqlite = self.engine.dialect.name == "sqlite"
         self._writing = asyncio.Lock()
+        self._unfinished: set[asyncio.Future[Any]] = set()
         if self._is_sqlite:
             # Many rows as one statement: executemany lets go of the GIL and takes it back for every row,
             # which a busy event loop makes 15 times slower.
@@ -35,23 +86,86 @@ class Database:
             _prepare_sqlite(self.engine)
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
+    async def read(self) -> AsyncIterator[Connection]:
         """A connection with one consistent view."""
-        async with self.engine.connect() as connection:
+        connection = await self._opened(self._begin(immediate=False), self._end_reading)
+        try:
             yield connection
+        finally:
+            await asyncio.shield(self._start(self._end_reading(connection)))
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncConnection]:
+    async def write(self) -> AsyncIterator[Connection]:
         """A transaction: commits at the end, rolls back on an exception.
 
-        In one process writers queue here instead of polling for SQLite's lock.
+        In one process writers queue here instead of polling for SQLite's lock. A caller that is
+        cancelled while the commit is under way does not know whether it happened, as after a crash.
         """
-        async with self._writing, self.engine.connect() as connection:
-            await connection.execution_options(begin_immediate=True)
-            async with connection.begin():
-                yield connection
+        connection = await self._opened(self._begin_writing(), self._end_writing)
+        done = False
+        try:
+            yield connection
+            done = True
+        finally:
+            await asyncio.shield(self._start(self._end_writing(connection, commit=done)))
 
-    async def now(self, connection: AsyncConnection) -> datetime:
+    async def _begin(self, *, immediate: bool) -> Connection:
+        raw = await self.engine.connect()
+        try:
+            await raw.execution_options(begin_immediate=immediate)
+            await raw.begin()
+        except BaseException:
+            await raw.close()
+            raise
+        return Connection(raw, self._start)
+
+    async def _begin_writing(self) -> Connection:
+        await self._writing.acquire()
+        try:
+            return await self._begin(immediate=True)
+        except BaseException:
+            self._writing.release()
+            raise
+
+    async def _end_writing(self, connection: Connection, *, commit: bool = False) -> None:
+        try:
+            await connection.end(commit=commit)
+        finally:
+            self._writing.release()
+
+    async def _end_reading(self, connection: Connection) -> None:
+        await connection.end(commit=False)
+
+    async def _opened(
+        self,
+        opening: Coroutine[Any, Any, Connection],
+        close: Callable[[Connection], Coroutine[Any, Any, None]],
+    ) -> Connection:
+        """What `opening` gives; if the caller is cancelled meanwhile, it is closed again."""
+        task = self._start(opening)
+
+        async def abandon() -> None:
+            await close(await task)
+
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._start(abandon())
+            raise
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run `work` as a task that nobody's cancellation reaches."""
+        task = asyncio.create_task(work)
+        self._unfinished.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Future[Any]) -> None:
+        self._unfinished.discard(task)
+        if not task.cancelled():
+            task.exception()  # told to the caller, if there still is one
+
+    async def now(self, connection: Connection) -> datetime:
         """The database's clock, by which leases are counted; SQLite's is this machine's."""
         if self._is_sqlite:
             return datetime.now(UTC)
@@ -59,7 +173,9 @@ class Database:
         return instant(int((await connection.execute(query)).scalar_one()))
 
     async def close(self) -> None:
-        """Close every connection; without it the process would not exit."""
+        """Finish what is under way, then close every connection, or the process would not exit."""
+        while self._unfinished:
+            await asyncio.wait(self._unfinished)
         await self.engine.dispose()
 
 
@@ -81,17 +197,24 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def configure(dbapi_connection: Any, _record: object) -> None:
         dbapi_connection.isolation_level = None  # transactions begin where `begin` below says
-        cursor = dbapi_connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            f"busy_timeout={_BUSY_TIMEOUT_MS}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
+        try:
+            _configure(dbapi_connection.cursor())
+        except BaseException:  # cancelled: the pool does not know the connection yet, and would not close it
+            dbapi_connection.driver_connection.stop()
+            raise
 
     @event.listens_for(engine.sync_engine, "begin")
-    def begin(connection: Connection) -> None:
+    def begin(connection: SyncConnection) -> None:
         immediate = connection.get_execution_options().get("begin_immediate", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _configure(cursor: Any) -> None:
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        f"busy_timeout={_BUSY_TIMEOUT_MS}",
+        "foreign_keys=ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core.model import TERMINAL, JobState
+from scheduler.store.engine import Connection
 from scheduler.store.present import timestamp
 from scheduler.store.schema import artifacts, epochs, events, jobs, predictions
 from visionmesh import names
@@ -21,7 +21,7 @@ class Position:
     ended: bool
 
 
-async def position(connection: AsyncConnection, job_id: str) -> Position | None:
+async def position(connection: Connection, job_id: str) -> Position | None:
     """How far a job's history goes; None if there is no such job."""
     query = select(jobs.c.sequence, jobs.c.state).where(jobs.c.id == job_id)
     row = (await connection.execute(query)).first()
@@ -29,7 +29,7 @@ async def position(connection: AsyncConnection, job_id: str) -> Position | None:
 
 
 async def read_events(
-    connection: AsyncConnection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int
 ) -> list[progress_pb2.JobEvent]:
     """Events after sequence `after`, in order."""
     query = (
@@ -52,7 +52,7 @@ async def read_events(
 
 
 async def read_epochs(
-    connection: AsyncConnection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int
 ) -> list[progress_pb2.EpochMetrics]:
     """Epochs stored after sequence `after`, in order."""
     query = (
@@ -72,7 +72,7 @@ async def read_epochs(
 
 
 async def read_predictions(
-    connection: AsyncConnection, job_id: str, after_index: int, limit: int
+    connection: Connection, job_id: str, after_index: int, limit: int
 ) -> list[result_pb2.ImagePrediction]:
     """Predictions of images after `after_index`, by index."""
     query = (
@@ -86,7 +86,7 @@ async def read_predictions(
 
 
 async def read_new_predictions(
-    connection: AsyncConnection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int
 ) -> list[tuple[int, result_pb2.ImagePrediction]]:
     """Predictions stored after sequence `after`, in order of sequence."""
     query = (
@@ -100,7 +100,7 @@ async def read_new_predictions(
 
 
 async def read_artifacts(
-    connection: AsyncConnection, job_id: str, after_path: str, limit: int
+    connection: Connection, job_id: str, after_path: str, limit: int
 ) -> list[result_pb2.Artifact]:
     """Artifacts whose path comes after `after_path`, by path."""
     query = (
@@ -113,14 +113,14 @@ async def read_artifacts(
     return [result_pb2.Artifact.FromString(row) for row in rows]
 
 
-async def artifact(connection: AsyncConnection, job_id: str, path: str) -> result_pb2.Artifact | None:
+async def artifact(connection: Connection, job_id: str, path: str) -> result_pb2.Artifact | None:
     """One artifact, or None."""
     query = select(artifacts.c.payload).where(artifacts.c.job_id == job_id, artifacts.c.path == path)
     row = (await connection.execute(query)).scalar()
     return None if row is None else result_pb2.Artifact.FromString(row)
 
 
-async def result(connection: AsyncConnection, job_id: str) -> result_pb2.Result | None:
+async def result(connection: Connection, job_id: str) -> result_pb2.Result | None:
     """The summary of a job, or None if it has none yet."""
     query = select(jobs.c.result, jobs.c.state).where(jobs.c.id == job_id)
     row = (await connection.execute(query)).first()

@@ -7,7 +7,6 @@ from datetime import timedelta
 import grpc
 from google.rpc import code_pb2
 from sqlalchemy import delete, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core import machine
 from scheduler.core.model import (
@@ -23,6 +22,7 @@ from scheduler.core.model import (
 )
 from scheduler.core.placement import Shape
 from scheduler.store import datasets, present
+from scheduler.store.engine import Connection
 from scheduler.store.record import load
 from scheduler.store.schema import (
     deleted_jobs,
@@ -103,7 +103,7 @@ def _created(job_id: str, state: JobState, change: Change) -> dict[str, object]:
     }
 
 
-async def _unsettled(connection: AsyncConnection, job: job_pb2.Job) -> set[str]:
+async def _unsettled(connection: Connection, job: job_pb2.Job) -> set[str]:
     """Dependencies that have not succeeded yet. Raises DEPENDENCY_FAILED if one never will."""
     wanted = {names.job_id(name) for name in job.depends_on}
     records = await load(connection, wanted)
@@ -120,7 +120,7 @@ async def _unsettled(connection: AsyncConnection, job: job_pb2.Job) -> set[str]:
     return {other for other, record in records.items() if record.job.state is not JobState.SUCCEEDED}
 
 
-async def _reproducibility(connection: AsyncConnection, job: job_pb2.Job) -> bytes:
+async def _reproducibility(connection: Connection, job: job_pb2.Job) -> bytes:
     """What is known before the job runs: which files its dataset holds."""
     used = sorted(datasets.datasets_of(job))
     found = await datasets.get(connection, names.dataset_id(used[0])) if used else None
@@ -134,7 +134,7 @@ def shape_of(job: job_pb2.Job) -> Shape:
     return Shape(job.framework, needs.gpus, needs.gpu_memory_mib, needs.cpus, dict(job.runner_selector))
 
 
-async def _shape_id(connection: AsyncConnection, shape: Shape) -> int:
+async def _shape_id(connection: Connection, shape: Shape) -> int:
     selector = json.dumps(shape.selector, sort_keys=True)
     values = {
         "framework": shape.framework,
@@ -151,9 +151,7 @@ async def _shape_id(connection: AsyncConnection, shape: Shape) -> int:
     return int(found)
 
 
-async def known_request(
-    connection: AsyncConnection, owner: str, request_id: str, fingerprint: str
-) -> str | None:
+async def known_request(connection: Connection, owner: str, request_id: str, fingerprint: str) -> str | None:
     """The resource that this request made before, or None. Raises REQUEST_ID_REUSED for other content."""
     if not request_id:
         return None
@@ -294,7 +292,7 @@ async def fail_queue_timeouts(change: Change) -> int:
     return len(due)
 
 
-async def next_due(connection: AsyncConnection) -> int | None:
+async def next_due(connection: Connection) -> int | None:
     """Microseconds since 1970 of the next backoff's end or queue timeout; None if there is none."""
     retry = select(jobs.c.retry_time).where(jobs.c.state == JobState.PENDING, jobs.c.retry_time.is_not(None))
     deadline = select(jobs.c.queue_deadline).where(

@@ -5,10 +5,10 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.admission.filters import Order, Term
 from scheduler.store import present
+from scheduler.store.engine import Connection
 from scheduler.store.schema import deleted_jobs, instant, job_labels, jobs
 from visionmesh.v1 import job_pb2
 
@@ -50,7 +50,7 @@ def _condition(term: Term) -> ColumnElement[bool]:
 
 
 async def page(
-    connection: AsyncConnection, terms: Sequence[Term], order: Order, after: Sequence[Any] | None, limit: int
+    connection: Connection, terms: Sequence[Term], order: Order, after: Sequence[Any] | None, limit: int
 ) -> list[job_pb2.Job]:
     """Matching jobs in order, from the one after `after` (see `position`) on."""
     column = _COLUMNS[order.field]
@@ -78,7 +78,7 @@ def position(order: Order, job: job_pb2.Job, job_id: str) -> list[Any]:
 
 
 async def changed_since(
-    connection: AsyncConnection, since: datetime, after_id: str, limit: int
+    connection: Connection, since: datetime, after_id: str, limit: int
 ) -> list[job_pb2.Job]:
     """Jobs changed at or after a moment, oldest change first, from `after_id` on within that moment."""
     query: Select[Any] = (
@@ -91,13 +91,13 @@ async def changed_since(
     return await present.jobs_of(connection, rows)
 
 
-async def matching(connection: AsyncConnection, terms: Sequence[Term], job_ids: Sequence[str]) -> set[str]:
+async def matching(connection: Connection, terms: Sequence[Term], job_ids: Sequence[str]) -> set[str]:
     """Which of the jobs match a filter."""
     query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), condition(terms))
     return set((await connection.execute(query)).scalars())
 
 
-async def deleted_since(connection: AsyncConnection, since: datetime) -> list[tuple[datetime, str]]:
+async def deleted_since(connection: Connection, since: datetime) -> list[tuple[datetime, str]]:
     """Jobs deleted at or after a moment, oldest first."""
     query = select(deleted_jobs).where(deleted_jobs.c.delete_time >= since)
     rows = (await connection.execute(query.order_by(deleted_jobs.c.delete_time))).all()

@@ -7,8 +7,8 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc.status_pb2 import Status
 from sqlalchemy import RowMapping, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from scheduler.store.engine import Connection
 from scheduler.store.schema import attempts, jobs, micros
 from visionmesh import names
 from visionmesh.v1 import job_pb2, vision_pb2
@@ -16,22 +16,20 @@ from visionmesh.v1 import job_pb2, vision_pb2
 MAX_ATTEMPTS_SHOWN = 20
 
 
-async def jobs_of(connection: AsyncConnection, rows: Sequence[RowMapping]) -> list[job_pb2.Job]:
+async def jobs_of(connection: Connection, rows: Sequence[RowMapping]) -> list[job_pb2.Job]:
     """Whole jobs, attempts included, for rows of the jobs table."""
     by_job = await _attempts_of(connection, [row["id"] for row in rows])
     return [_job(row, by_job.get(row["id"], [])) for row in rows]
 
 
-async def job(connection: AsyncConnection, job_id: str) -> job_pb2.Job | None:
+async def job(connection: Connection, job_id: str) -> job_pb2.Job | None:
     """One whole job, or None."""
     rows = (await connection.execute(select(jobs).where(jobs.c.id == job_id))).mappings().all()
     found = await jobs_of(connection, rows)
     return found[0] if found else None
 
 
-async def _attempts_of(
-    connection: AsyncConnection, job_ids: Iterable[str]
-) -> dict[str, list[job_pb2.Attempt]]:
+async def _attempts_of(connection: Connection, job_ids: Iterable[str]) -> dict[str, list[job_pb2.Attempt]]:
     query = select(attempts).where(attempts.c.job_id.in_(list(job_ids)))
     by_job: dict[str, list[job_pb2.Attempt]] = {}
     for row in (await connection.execute(query.order_by(attempts.c.job_id, attempts.c.number))).mappings():

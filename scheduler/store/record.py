@@ -14,7 +14,6 @@ from typing import Any
 
 from google.rpc.status_pb2 import Status
 from sqlalchemy import CursorResult, RowMapping, insert, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core import machine
 from scheduler.core.model import (
@@ -31,6 +30,7 @@ from scheduler.core.model import (
     StopAttempt,
     TellDependents,
 )
+from scheduler.store.engine import Connection
 from scheduler.store.schema import attempts, events, jobs, micros
 from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
@@ -247,7 +247,7 @@ class JobRecord:
         """Whether a runner may take the job."""
         return self.job.state is JobState.QUEUED and not self.job.live
 
-    async def flush(self, connection: AsyncConnection, now: datetime) -> None:
+    async def flush(self, connection: Connection, now: datetime) -> None:
         """Write what has changed. Raises Conflict if the row is not as it was loaded."""
         job, sequence = self._loaded
         guard = (
@@ -277,7 +277,7 @@ class JobRecord:
         self.effects.claimable |= self.claimable
         self.effects.timed |= self.job.retry_time is not None or self.values.get("queue_deadline") is not None
 
-    async def _flush_attempt(self, connection: AsyncConnection) -> None:
+    async def _flush_attempt(self, connection: Connection) -> None:
         row = self.attempt
         if row is None or not (row.values or row.is_new):
             return
@@ -295,7 +295,7 @@ class JobRecord:
             await connection.execute(update(attempts).where(*mine).values(row.values))
 
 
-async def load(connection: AsyncConnection, job_ids: Iterable[str]) -> dict[str, JobRecord]:
+async def load(connection: Connection, job_ids: Iterable[str]) -> dict[str, JobRecord]:
     """Lock and load the rows of jobs, in order of id so that two transactions never deadlock."""
     wanted = sorted(set(job_ids))
     newest = (attempts.c.job_id == jobs.c.id) & (attempts.c.number == jobs.c.attempt)
@@ -353,7 +353,7 @@ _JOB_COLUMNS = [
 ]
 
 
-async def flush_all(connection: AsyncConnection, records: Iterable[JobRecord], now: datetime) -> Effects:
+async def flush_all(connection: Connection, records: Iterable[JobRecord], now: datetime) -> Effects:
     """Write several records, their events in one go; returns their effects together."""
     together = Effects()
     rows: list[dict[str, Any]] = []

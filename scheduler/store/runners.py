@@ -9,10 +9,10 @@ from google.rpc import code_pb2
 from sqlalchemy import RowMapping, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from scheduler.core.machine import IllegalEvent
 from scheduler.core.model import LIVE, AssignmentAccepted, AttemptEnded, AttemptState, Cause
+from scheduler.store.engine import Connection
 from scheduler.store.schema import attempts, runners
 from scheduler.store.store import Change
 from visionmesh import names
@@ -41,7 +41,7 @@ async def register(change: Change, message: runner_pb2.Register, lease: timedelt
     Attempts that an earlier process of the same id had, and that this one does not name, are lost.
     """
     runner_id = message.runner_id
-    insert = upsert_sqlite if change.connection.dialect.name == "sqlite" else upsert_postgresql
+    insert = upsert_sqlite if change.connection.dialect_name == "sqlite" else upsert_postgresql
     values = {
         "incarnation": message.incarnation,
         "framework": message.manifest.framework,
@@ -68,7 +68,7 @@ async def register(change: Change, message: runner_pb2.Register, lease: timedelt
     return keep
 
 
-async def live_attempts(connection: AsyncConnection, runner_id: str) -> list[LiveAttempt]:
+async def live_attempts(connection: Connection, runner_id: str) -> list[LiveAttempt]:
     """The live attempts on a runner, oldest first."""
     query = (
         select(attempts)
@@ -172,7 +172,7 @@ async def lose(change: Change, attempt: LiveAttempt, why: str) -> None:
     record.apply(AttemptEnded(AttemptState.LOST, cause), change.now, error, error.message)
 
 
-async def expired(connection: AsyncConnection, now: datetime) -> Sequence[str]:
+async def expired(connection: Connection, now: datetime) -> Sequence[str]:
     """Runners whose lease has passed while they hold live attempts."""
     query = (
         select(runners.c.id)
@@ -192,14 +192,14 @@ async def overdue_assignments(change: Change, older_than: datetime) -> None:
         await take_back(change, job_id, number, "the runner did not answer the assignment")
 
 
-async def manifests(connection: AsyncConnection, framework: str) -> list[runner_pb2.FrameworkManifest]:
+async def manifests(connection: Connection, framework: str) -> list[runner_pb2.FrameworkManifest]:
     """Manifests of the runners of a framework, newest first."""
     query = select(runners.c.register).where(runners.c.framework == framework)
     rows = (await connection.execute(query.order_by(runners.c.connect_time.desc()))).scalars()
     return [runner_pb2.Register.FromString(row).manifest for row in rows]
 
 
-async def frameworks(connection: AsyncConnection) -> list[str]:
+async def frameworks(connection: Connection) -> list[str]:
     """Frameworks of which a runner has ever registered."""
     return sorted((await connection.execute(select(runners.c.framework).distinct())).scalars())
 

@@ -4,10 +4,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
 from scheduler.store import migrate, record
-from scheduler.store.engine import Database
+from scheduler.store.engine import Connection, Database
 from scheduler.store.record import Effects, JobRecord
 from visionmesh import names
 from visionmesh.errors import not_found
@@ -16,7 +14,7 @@ from visionmesh.errors import not_found
 class Change:
     """A writing transaction: rows loaded through it are written when it ends."""
 
-    def __init__(self, connection: AsyncConnection, now: datetime) -> None:
+    def __init__(self, connection: Connection, now: datetime) -> None:
         self.connection = connection
         self.now = now
         self.effects = Effects()
@@ -58,7 +56,7 @@ class Store:
         """Close every connection."""
         await self._database.close()
 
-    def read(self) -> AbstractAsyncContextManager[AsyncConnection]:
+    def read(self) -> AbstractAsyncContextManager[Connection]:
         """A connection for reading."""
         return self._database.read()
 

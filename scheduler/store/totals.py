@@ -1,24 +1,23 @@
 """Totals over all attempts of an inference: a later attempt knows only the images that it did itself."""
 
 from collections import Counter
+from collections.abc import AsyncIterator
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from scheduler.store.schema import predictions
+from scheduler.store import history
+from scheduler.store.engine import Connection
 from visionmesh.v1 import result_pb2
+
+_PAGE = 1000
 
 
 async def over_all_attempts(
-    connection: AsyncConnection, job_id: str, last: result_pb2.InferenceResult
+    connection: Connection, job_id: str, last: result_pb2.InferenceResult
 ) -> result_pb2.InferenceResult:
     """The totals that `last` would say if its attempt had predicted every stored image."""
-    query = select(predictions.c.payload).where(predictions.c.job_id == job_id)
     total = failed = 0
     milliseconds = 0.0
     per_class: Counter[str] = Counter()
-    async for (payload,) in await connection.stream(query):
-        prediction = result_pb2.ImagePrediction.FromString(payload)
+    async for prediction in _stored(connection, job_id):
         total += 1
         failed += prediction.HasField("error")
         milliseconds += prediction.timings.inference_ms
@@ -31,3 +30,11 @@ async def over_all_attempts(
         detections_per_class=per_class,
         embedding_dimension=last.embedding_dimension,
     )
+
+
+async def _stored(connection: Connection, job_id: str) -> AsyncIterator[result_pb2.ImagePrediction]:
+    page = await history.read_predictions(connection, job_id, -1, _PAGE)
+    while page:
+        for prediction in page:
+            yield prediction
+        page = await history.read_predictions(connection, job_id, page[-1].index, _PAGE)
