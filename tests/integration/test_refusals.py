@@ -481,8 +481,8 @@ async def test_a_forged_page_token_is_refused(world: World) -> None:
     from scheduler.services import pages
 
     forged = pages.encode("\n", [2**62, "x"])
+    request = job_pb2.ListJobsRequest(page_token=forged)
     with pytest.raises(MeshError) as caught:
-        request = job_pb2.ListJobsRequest(page_token=forged)
         await world.mesh.call(world.mesh.jobs.ListJobs, request)
     assert caught.value.reason == Reason.BAD_PAGE_TOKEN
 

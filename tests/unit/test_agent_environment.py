@@ -14,7 +14,7 @@ from runners.agent.job_environment import (
 from runners.process.environment import JobEnvironment
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
-OUTPUT = Path("/work/output")
+OUTPUT = Path("/data/output")
 NOTHING = LocalInputs()
 
 
