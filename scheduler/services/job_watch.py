@@ -5,7 +5,6 @@ that order, so each look goes back by an overlap and passes over what was sent a
 the resume token a moment, and a resumed watch may repeat a state; it never misses the latest one.
 """
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,11 +14,11 @@ from scheduler.admission.filters import parse_filter
 from scheduler.hub import ANY_JOB, Hub
 from scheduler.services import pages
 from scheduler.services.tail import POLL_SECONDS, Patience
+from scheduler.services.writer import WatchWriter
 from scheduler.store import listing
 from scheduler.store.schema import instant, micros
 from scheduler.store.store import Store
 from visionmesh import names
-from visionmesh.errors import MeshError, Reason
 from visionmesh.v1 import job_pb2, vision_pb2
 
 OVERLAP = timedelta(seconds=2)
@@ -38,26 +37,25 @@ class JobWatch:
         context: "grpc.aio.ServicerContext[Any, Any]",
         filter_text: str,
     ) -> None:
-        self._store, self._hub, self._patience, self._context = store, hub, patience, context
+        self._store, self._hub, self._patience = store, hub, patience
+        self._writer = WatchWriter(context, patience.stalled)
         self._filter, self._terms = filter_text, parse_filter(filter_text)
         self._sent: dict[str, str] = {}  # job id to etag
         self._matched: dict[str, bool] = {}  # whether the job was sent, and not as `left` since
         self._resumed = False
-        self._last_sent = 0.0
 
     async def follow(self, resume_token: str) -> None:
         """Send until the caller leaves."""
         start = pages.decode(resume_token, self._filter, (int,), "resume_token")
         since = instant(start[0]) if start else _BEGINNING
         self._resumed = start is not None
-        loop = asyncio.get_running_loop()
         with self._hub.subscribe(ANY_JOB) as subscription:
             since = await self._look(since, since, with_deleted=self._resumed)
             await self._bookmark(since)
             while True:
                 await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
                 since = await self._look(since - OVERLAP, since, with_deleted=True)
-                if loop.time() - self._last_sent >= self._patience.bookmark:
+                if self._writer.quiet_seconds >= self._patience.bookmark:
                     await self._bookmark(since)
 
     async def _look(self, begin: datetime, since: datetime, with_deleted: bool) -> datetime:
@@ -104,9 +102,4 @@ class JobWatch:
     async def _send(self, now: datetime, **message: Any) -> None:
         token = pages.encode(self._filter, [micros(now)])
         response = job_pb2.WatchJobsResponse(resume_token=token, **message)
-        try:
-            await asyncio.wait_for(self._context.write(response), self._patience.stalled)
-        except TimeoutError:
-            text = f"Nothing was read for {self._patience.stalled:g} s. Resume with the last token received."
-            raise MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.SLOW_CONSUMER, text) from None
-        self._last_sent = asyncio.get_running_loop().time()
+        await self._writer.write(response)

@@ -1,6 +1,5 @@
 """Sends a growing history: what is stored, then what comes, each once, without a gap."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import grpc
 
 from scheduler.hub import Hub, job_topic
+from scheduler.services.writer import WatchWriter
 from scheduler.store import history
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
-from visionmesh.errors import MeshError, Reason, not_found
+from visionmesh.errors import not_found
 
-PAGE = 500
+PAGE = 200
 POLL_SECONDS = 1.0
 """Watchers look by themselves this often, so that a lost wake-up costs only latency."""
 
@@ -43,24 +43,22 @@ class Tail:
         bookmark: Callable[[int], Any],
     ) -> None:
         self._store, self._hub, self._patience = store, hub, patience
-        self._context, self._read, self._bookmark = context, read, bookmark
-        self._last_sent = 0.0
+        self._read, self._bookmark = read, bookmark
+        self._writer = WatchWriter(context, patience.stalled)
 
     async def follow(self, job_id: str, after: int) -> None:
         """Send everything after sequence `after` until the job has ended and all is sent.
 
         `after` may lie beyond the history, as after a restore of the database: then the watch waits.
         """
-        loop = asyncio.get_running_loop()
-        self._last_sent = loop.time()
         told = after
         with self._hub.subscribe(job_topic(job_id)) as subscription:
             while True:
                 position, told = await self._send_stored(job_id, told)
                 if position.ended and told >= position.sequence:
                     return
-                if loop.time() - self._last_sent >= self._patience.bookmark:
-                    await self._send(self._bookmark(told))
+                if self._writer.quiet_seconds >= self._patience.bookmark:
+                    await self._writer.write(self._bookmark(told))
                 await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
 
     async def _send_stored(self, job_id: str, told: int) -> tuple[history.Position, int]:
@@ -71,19 +69,8 @@ class Tail:
                     raise not_found("job", names.job_name(job_id))
                 rows = await self._read(connection, job_id, told, PAGE)
             for sequence, message in rows:
-                await self._send(message)
+                await self._writer.write(message)
                 told = sequence
             if len(rows) < PAGE:
                 # Numbers up to here may belong to the other watch: they are told by being passed over.
                 return position, max(told, position.sequence)
-
-    async def _send(self, message: Any) -> None:
-        try:
-            await asyncio.wait_for(self._context.write(message), self._patience.stalled)
-            self._last_sent = asyncio.get_running_loop().time()
-        except TimeoutError:
-            raise MeshError(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                Reason.SLOW_CONSUMER,
-                f"Nothing was read for {self._patience.stalled:g} s. Resume with the last sequence received.",
-            ) from None
