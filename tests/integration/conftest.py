@@ -146,8 +146,6 @@ def framework() -> str:
     return f"framework_{next(_numbers)}"
 
 
-
-
 @pytest.fixture
 def a_train(dataset: dataset_pb2.Dataset, framework: str) -> Callable[..., job_pb2.Job]:
     """Makes trainings of the test's own framework on the uploaded image set."""

@@ -191,9 +191,7 @@ class RunnerDouble:
     async def progress(self, job: str, attempt: int) -> Numbered:
         """Open a ReportProgress stream. Raises MeshError."""
         method = self.progress_stub.ReportProgress
-        return await Numbered(
-            method, progress_pb2.ReportProgressRequest, "updates", job, attempt
-        ).open()
+        return await Numbered(method, progress_pb2.ReportProgressRequest, "updates", job, attempt).open()
 
     async def results(self, job: str, attempt: int) -> Numbered:
         """Open a PublishResults stream. Raises MeshError."""

@@ -322,7 +322,9 @@ async def test_a_refused_assignment_goes_to_another_runner_and_is_no_failure(
     job = await mesh.create(a_train())
     async with mesh.runner(framework) as first:
         await first.answer(await first.next_assignment(), False, "no disk")
-        await mesh.until(job.name, lambda seen: len(seen.attempts) == 2 or attempt_states(seen)[0][0] == "LOST")
+        await mesh.until(
+            job.name, lambda seen: len(seen.attempts) == 2 or attempt_states(seen)[0][0] == "LOST"
+        )
         await first.say_draining()
         async with mesh.runner(framework) as second:
             pending = asyncio.create_task(second.run())
