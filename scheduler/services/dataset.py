@@ -36,6 +36,8 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
 
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self._store, self._catalog = store, catalog
+        self._keeping = asyncio.Lock()
+        """Two datasets of one name must not mix their files."""
 
     async def UploadFile(
         self, requests: AsyncIterator[dataset_pb2.UploadFileRequest], context: Context
@@ -82,7 +84,8 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             dataset = _describe(request, report, entries)
             if request.validate_only:
                 return dataset
-            return await self._keep(request, dataset, folder, entries)
+            async with self._keeping:
+                return await self._keep(request, dataset, folder, entries)
 
     async def _unpack(self, key: str, archive: Path, folder: Path) -> list[FileEntry]:
         await self._catalog.fetch(key, archive)
@@ -102,22 +105,28 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         dataset.name = names.dataset_name(dataset_id)
         prefix = self._catalog.dataset_prefix(dataset_id)
         dataset.uri = self._catalog.datasets.uri(prefix.rstrip("/")) + "/"
-        known = await self._existing(dataset)
+        fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
+        known = await self._existing(request.request_id, fingerprint, dataset)
         if known is not None:
             return known
         await self._catalog.add_folder(folder, entries, prefix)
         async with self._store.change() as change:
-            fingerprint = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
-            before = await jobs.remember_request(change, "", request.request_id, fingerprint, dataset.name)
-            if before is not None:
-                return await datasets.get(change.connection, names.dataset_id(before)) or dataset
+            await jobs.remember_request(change, "", request.request_id, fingerprint, dataset.name)
             dataset.create_time.CopyFrom(timestamp(change.now))
             await datasets.add(change, dataset)
         return dataset
 
-    async def _existing(self, dataset: dataset_pb2.Dataset) -> dataset_pb2.Dataset | None:
-        """The dataset that has the name already, if its files are the same. Raises ALREADY_EXISTS."""
+    async def _existing(
+        self, request_id: str, fingerprint: str, dataset: dataset_pb2.Dataset
+    ) -> dataset_pb2.Dataset | None:
+        """What the same request made before, or the dataset of that name with the same files.
+
+        Raises ALREADY_EXISTS if the name or the request_id stands for something else.
+        """
         async with self._store.read() as connection:
+            before = await jobs.known_request(connection, "", request_id, fingerprint)
+            if before is not None:
+                return await datasets.get(connection, names.dataset_id(before))
             known = await datasets.get(connection, names.dataset_id(dataset.name))
         if known is not None and known.digest != dataset.digest:
             text = (

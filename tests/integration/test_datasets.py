@@ -1,0 +1,94 @@
+"""Datasets over real gRPC: made once, refused when broken, listed in pages, deleted when free."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from conftest import Mesh
+
+from visionmesh.errors import MeshError
+from visionmesh.shapes import write_shapes
+from visionmesh.v1 import dataset_pb2, job_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_the_same_files_under_the_same_name_are_the_same_dataset(
+    mesh: Mesh, shapes_folder: Path
+) -> None:
+    first = await mesh.client.create_dataset(shapes_folder, dataset_id="twice")
+    assert await mesh.client.create_dataset(shapes_folder, dataset_id="twice") == first
+
+
+async def test_of_two_that_want_one_name_at_once_one_wins_whole(mesh: Mesh, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_shapes(tmp_path / str(seed), train=4, val=2, test=0, size=32, seed=seed)
+    made = await asyncio.gather(
+        *(mesh.client.create_dataset(tmp_path / str(seed), dataset_id="wanted") for seed in (1, 2)),
+        return_exceptions=True,
+    )
+    won = [dataset for dataset in made if isinstance(dataset, dataset_pb2.Dataset)]
+    lost = [error for error in made if isinstance(error, MeshError)]
+    assert (len(won), [error.reason for error in lost]) == (1, ["ALREADY_EXISTS"])
+    job = job_pb2.Job(framework="nobody", train=job_pb2.TrainSpec(model="yolo11n", dataset="datasets/wanted"))
+    assert (await mesh.create(job)).reproducibility.dataset_digest == won[0].digest
+
+
+async def test_the_other_layout_is_stored_like_the_first(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=4, val=2, test=2, size=32)
+    other = tmp_path / "b"
+    other.mkdir()
+    (other / "data.yaml").write_bytes((tmp_path / "a" / "data.yaml").read_bytes())
+    for kind in ("images", "labels"):
+        for split, folder in (("train", "train"), ("val", "valid"), ("test", "test")):
+            (other / folder).mkdir(exist_ok=True)
+            (tmp_path / "a" / kind / split).rename(other / folder / kind)
+    dataset = await mesh.client.create_dataset(other, dataset_id="other-layout")
+    assert [(split.name, split.images) for split in dataset.splits] == [("train", 4), ("val", 2), ("test", 2)]
+    folder = mesh.folder / "datasets" / "datasets" / "other-layout"
+    assert len(list((folder / "images" / "val").iterdir())) == 2
+    assert len(list((folder / "labels" / "val").iterdir())) == 2
+
+
+async def test_broken_labels_are_named_by_file_and_line(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=4, val=2, test=0, size=32)
+    label = sorted((tmp_path / "a" / "labels" / "train").iterdir())[1]
+    label.write_text(label.read_text() + "7 0.5 0.5 0.1 0.1\n")
+    line = len(label.read_text().splitlines())
+    with pytest.raises(MeshError) as refused:
+        await mesh.client.create_dataset(tmp_path / "a", dataset_id="broken")
+    assert refused.value.reason == "DATASET_INVALID"
+    assert [violation.field for violation in refused.value.violations] == [
+        f"labels/train/{label.name}:{line}"
+    ]
+    assert "class 7" in refused.value.violations[0].description
+
+
+async def test_a_dataset_that_a_job_waits_for_is_kept(mesh: Mesh, shapes_folder: Path) -> None:
+    await mesh.client.create_dataset(shapes_folder, dataset_id="used")
+    job = await mesh.create(
+        job_pb2.Job(framework="nobody", train=job_pb2.TrainSpec(model="yolo11n", dataset="datasets/used"))
+    )
+    request = dataset_pb2.DeleteDatasetRequest(name="datasets/used")
+    with pytest.raises(MeshError) as refused:
+        await mesh.call(mesh.datasets.DeleteDataset, request)
+    assert refused.value.reason == "DATASET_IN_USE"
+    await mesh.call(mesh.jobs.CancelJob, job_pb2.CancelJobRequest(name=job.name))
+    await mesh.call(mesh.datasets.DeleteDataset, request)
+    assert not (mesh.folder / "datasets" / "datasets" / "used").exists()
+
+
+async def test_pages_of_datasets_have_no_gap_and_no_repeat(mesh: Mesh, shapes_folder: Path) -> None:
+    wanted = {f"datasets/page-{number}" for number in range(5)}
+    for name in sorted(wanted):
+        await mesh.client.create_dataset(shapes_folder, dataset_id=name.removeprefix("datasets/"))
+    found: list[str] = []
+    request = dataset_pb2.ListDatasetsRequest(page_size=2)
+    while True:
+        page = await mesh.call(mesh.datasets.ListDatasets, request)
+        found += [dataset.name for dataset in page.datasets]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert len(found) == len(set(found))
+    assert wanted <= set(found)
