@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from google.rpc import code_pb2, status_pb2
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from runners.process.errors import UserError, status
 from visionmesh.datasets.yolo import IMAGE_SUFFIXES
@@ -71,6 +71,7 @@ def read(image: ImageFile) -> np.ndarray:
 
     Raises UnreadableImage.
     """
+    Image.init()  # Pillow knows only the commonest formats by itself
     try:
         with Image.open(image.path, formats=_FORMATS) as opened:
             width, height = opened.size
@@ -85,6 +86,9 @@ def read(image: ImageFile) -> np.ndarray:
         raise
     except MemoryError:
         raise
+    except UnidentifiedImageError as error:
+        known = ", ".join(_FORMATS)
+        raise UnreadableImage(image, f"it is no image of a known format ({known})") from error
     except Exception as error:  # decoders fail in many ways on broken files
         raise UnreadableImage(image, f"{type(error).__name__}: {error}") from error
     return np.ascontiguousarray(pixels[..., ::-1])

@@ -1,6 +1,8 @@
 """Images are listed in order and read as they are shown; broken ones are told, not raised."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,17 @@ def test_no_images_is_an_error_of_the_user(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             list_images(source)
         assert caught.value.reason == "IMAGES_NOT_FOUND"
+
+
+def test_text_named_like_an_image_is_refused_in_words_even_as_the_first_thing_read(tmp_path: Path) -> None:
+    """In a process of its own: Pillow learns of formats as it goes."""
+    (tmp_path / "text.jpg").write_text("hello")
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from runners.ultralytics.images import ImageFile, UnreadableImage, read\n"
+        "try: read(ImageFile(0, Path(sys.argv[1]), 'text.jpg'))\n"
+        "except UnreadableImage as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "text.jpg")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "it is no image of a known format (JPEG, PNG" in said
