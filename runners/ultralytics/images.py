@@ -14,8 +14,9 @@ from visionmesh.datasets.yolo import IMAGE_SUFFIXES
 MAX_PIXELS = 64_000_000
 """Larger images are not decoded: a few kilobytes of PNG can unfold to gigabytes."""
 
-# What is decoded, whatever the file is called. Others of Pillow's formats are not for strangers' files.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "MPO")
+# What is decoded, whatever the file is called; MPO, of some cameras, is opened as JPEG. Others of Pillow's
+# formats are not for strangers' files.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
 
 
 @dataclass(frozen=True)
