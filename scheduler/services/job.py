@@ -84,7 +84,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             return await self._get(known)
         await self._acceptance.check(job)
         if validate_only:
-            job.state = vision_pb2.JOB_STATE_PENDING if job.depends_on else vision_pb2.JOB_STATE_QUEUED
+            async with self._store.read() as connection:
+                waiting = await jobs.unsettled(connection, job)
+            job.state = vision_pb2.JOB_STATE_PENDING if waiting else vision_pb2.JOB_STATE_QUEUED
             return job
         async with self._store.change() as change:
             name = names.job_name(job_id)

@@ -5,6 +5,7 @@ made by a task of their own whenever a place is free and something may be waitin
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from scheduler.store.present import timestamp
 from scheduler.store.record import Stop
 from scheduler.store.store import Store
 from visionmesh import names
-from visionmesh.errors import MeshError
+from visionmesh.errors import MeshError, Reason, invalid
 from visionmesh.v1 import runner_pb2, vision_pb2
 
 log = structlog.get_logger(__name__)
@@ -78,8 +79,11 @@ class Session:
         self._outbox.put_nowait(response)
 
     async def _welcome(self) -> None:
+        for ref in self._register.attempts:
+            _key(ref)
         async with self._store.change() as change:
             keep = await runners.register(change, self._register, self._settings.lease)
+            self._connect_time = change.now
         self._heard(self.runner_id)
         log.info("runner registered", runner=self.runner_id, keeps=len(keep))
         heartbeat = Duration()
@@ -96,7 +100,7 @@ class Session:
 
     async def _leave(self) -> None:
         async with self._store.change() as change:
-            await runners.disconnect(change, self.runner_id, self.incarnation)
+            await runners.disconnect(change, self.runner_id, self._connect_time)
         log.info("runner disconnected", runner=self.runner_id)
 
     async def _write(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
@@ -110,7 +114,7 @@ class Session:
                     await self._beat(request.heartbeat)
                 case "assignment_reply":
                     reply = request.assignment_reply
-                    answer = self._answers.get((names.job_id(reply.job), reply.attempt))
+                    answer = self._answers.get(_key(reply))
                     if answer is not None and not answer.done():
                         answer.set_result(reply)
                 case "draining":
@@ -120,11 +124,11 @@ class Session:
                     log.warning("message ignored", runner=self.runner_id)
 
     async def _beat(self, heartbeat: runner_pb2.Heartbeat) -> None:
+        named = {_key(ref) for ref in heartbeat.attempts}
         self._heard(self.runner_id)
         async with self._store.change() as change:
             until = await runners.heartbeat(change, self.runner_id, self.incarnation, self._settings.lease)
             held = {a.key: a for a in await runners.live_attempts(change.connection, self.runner_id)}
-        named = {(names.job_id(ref.job), ref.attempt) for ref in heartbeat.attempts}
         stored = runner_pb2.HeartbeatStored(
             lease_expire_time=timestamp(until), kill=[_ref(*key) for key in sorted(named - held.keys())]
         )
@@ -188,6 +192,13 @@ class Session:
             stands = await runners.accept(change, *key)
         if not stands:
             self._stop(Stop(self.runner_id, *key, timedelta(0), Cause.CANCELLED))
+
+
+def _key(ref: runner_pb2.AttemptRef | runner_pb2.AssignmentReply) -> tuple[str, int]:
+    """Job and attempt. Raises INVALID_ARGUMENT if it names no job."""
+    if not re.fullmatch(r"jobs/[^/]+", ref.job):
+        raise invalid(Reason.INVALID_ARGUMENT, "job", f"must have the form jobs/{{job}}, got {ref.job!r}")
+    return names.job_id(ref.job), ref.attempt
 
 
 def _ref(job_id: str, number: int) -> runner_pb2.AttemptRef:

@@ -46,7 +46,7 @@ DEFAULT_GRACE = timedelta(seconds=30)
 async def create(change: Change, job_id: str, job: job_pb2.Job, *, trace_id: str, retried_from: str) -> None:
     """Store a new job, PENDING or QUEUED. Its dependencies must exist."""
     now = change.now
-    waiting = await _unsettled(change.connection, job)
+    waiting = await unsettled(change.connection, job)
     facts = machine.step(Job(), Created(len(waiting)), now).job
     queued = facts.state is JobState.QUEUED
     queue_timeout = job.queue_timeout.ToTimedelta()
@@ -103,7 +103,7 @@ def _created(job_id: str, state: JobState, change: Change) -> dict[str, object]:
     }
 
 
-async def _unsettled(connection: Connection, job: job_pb2.Job) -> set[str]:
+async def unsettled(connection: Connection, job: job_pb2.Job) -> set[str]:
     """Dependencies that have not succeeded yet. Raises DEPENDENCY_FAILED if one never will."""
     wanted = {names.job_id(name) for name in job.depends_on}
     records = await load(connection, wanted)

@@ -104,11 +104,14 @@ def runner_superseded(runner_id: str) -> MeshError:
     return MeshError(grpc.StatusCode.ABORTED, Reason.RUNNER_SUPERSEDED, message)
 
 
-async def disconnect(change: Change, runner_id: str, incarnation: str) -> None:
-    """Note that the stream is gone; the lease runs on."""
+async def disconnect(change: Change, runner_id: str, connect_time: datetime) -> None:
+    """Note that the stream that registered at `connect_time` is gone, unless a newer one has come.
+
+    The lease runs on.
+    """
     await change.connection.execute(
         update(runners)
-        .where(runners.c.id == runner_id, runners.c.incarnation == incarnation)
+        .where(runners.c.id == runner_id, runners.c.connect_time == connect_time)
         .values(connected=False)
     )
 

@@ -157,6 +157,10 @@ class RunnerDouble:
         beat = runner_pb2.Heartbeat(attempts=refs)
         await self._call.write(runner_pb2.ConnectRequest(heartbeat=beat))
 
+    async def say(self, request: runner_pb2.ConnectRequest) -> None:
+        """Send anything on the control stream."""
+        await self._call.write(request)
+
     async def ended_with(self) -> MeshError:
         """Wait until the scheduler ends the control stream; returns what it said."""
         async with asyncio.timeout(PATIENCE):

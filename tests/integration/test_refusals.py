@@ -519,8 +519,22 @@ async def test_validate_only_stores_nothing(world: World) -> None:
     assert await names() == before
     with pytest.raises(MeshError):
         await world.mesh.create(train("datasets/nowhere"), validate_only=True)
+    after = job_pb2.Job(depends_on=[world.finished], train=checked.train)
+    assert (await world.mesh.create(after, validate_only=True)).state == vision_pb2.JOB_STATE_QUEUED
+    after.depends_on[:] = [world.running]
+    assert (await world.mesh.create(after, validate_only=True)).state == vision_pb2.JOB_STATE_PENDING
     created = await world.mesh.create(train(world.dataset, epochs=2), request_id="dry")
     assert created.name  # the dry run has not used the request_id up
+
+
+async def test_validate_only_refuses_what_creating_would_refuse(world: World) -> None:
+    stopped = await world.mesh.create(train(world.dataset))
+    await world.mesh.call(world.mesh.jobs.CancelJob, job_pb2.CancelJobRequest(name=stopped.name))
+    with pytest.raises(MeshError, match="will not succeed") as caught:
+        await world.mesh.create(
+            job_pb2.Job(depends_on=[stopped.name], train=stopped.train), validate_only=True
+        )
+    assert caught.value.reason == Reason.DEPENDENCY_FAILED
 
 
 async def test_a_runner_that_does_not_register_first_is_refused(world: World) -> None:
@@ -538,6 +552,29 @@ async def test_a_runner_without_capacity_is_refused(world: World) -> None:
         await call.read()
     fields = {violation.field for violation in refusal(caught.value).violations}
     assert {"register.runner_id", "register.incarnation", "register.capacity"} <= fields
+
+
+MALFORMED = runner_pb2.AttemptRef(job="no-job", attempt=1)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        runner_pb2.ConnectRequest(heartbeat=runner_pb2.Heartbeat(attempts=[MALFORMED])),
+        runner_pb2.ConnectRequest(
+            assignment_reply=runner_pb2.AssignmentReply(job="no-job", attempt=1, accepted=True)
+        ),
+    ],
+    ids=["heartbeat", "assignment_reply"],
+)
+async def test_an_attempt_of_no_job_is_the_runners_mistake(
+    world: World, request_: runner_pb2.ConnectRequest
+) -> None:
+    async with world.mesh.runner("malformed") as runner:
+        await runner.say(request_)
+        error = await runner.ended_with()
+    assert (error.code, error.reason) == (BAD, Reason.INVALID_ARGUMENT)
+    assert "jobs/{job}" in error.message
 
 
 @pytest.mark.parametrize("path", ["../escape.pt", "a/../../b", "x" * 300])

@@ -65,14 +65,17 @@ async def create(store: Store, job_id: str, **fields: object) -> None:
 
 
 async def register(store: Store, runner_id: str, incarnation: str = "first-one", slots: int = 1) -> None:
-    message = runner_pb2.Register(
+    async with store.change() as change:
+        await runners.register(change, register_message(runner_id, incarnation, slots), LEASE)
+
+
+def register_message(runner_id: str, incarnation: str = "first-one", slots: int = 1) -> runner_pb2.Register:
+    return runner_pb2.Register(
         runner_id=runner_id,
         incarnation=incarnation,
         capacity=runner_pb2.RunnerCapacity(slots=slots, cpus=8),
         manifest=runner_pb2.FrameworkManifest(framework="ultralytics"),
     )
-    async with store.change() as change:
-        await runners.register(change, message, LEASE)
 
 
 async def claim(store: Store, runner_id: str, reserve_after: timedelta = NEVER) -> claims.Claim | None:
@@ -389,3 +392,20 @@ async def test_a_newer_database_is_refused_with_the_way_out(tmp_path: Path) -> N
     with pytest.raises(NewerDatabase, match=r"'9999'.*which this version does not know"):
         await upgrade(database)
     await database.close()
+
+
+async def test_the_end_of_an_old_stream_does_not_take_the_new_one_offline(store: Store) -> None:
+    moments = []
+    for _ in range(2):  # one process dials twice: its first stream died unnoticed
+        async with store.change() as change:
+            await runners.register(change, register_message("r"), LEASE)
+            moments.append(change.now)
+    async with store.change() as change:
+        await runners.disconnect(change, "r", moments[0])
+        known = await claims.node(change.connection, "r", change.now)
+        assert known is not None
+        assert known[0].online
+        await runners.disconnect(change, "r", moments[1])
+        gone = await claims.node(change.connection, "r", change.now)
+        assert gone is not None
+        assert not gone[0].online
