@@ -25,7 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from visionmesh.cli.mesh import LocalMesh, LocalProcess, MeshSettings, local_mesh
-from visionmesh.client import AsyncClient, JobHandle
+from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2, vision_pb2
 
@@ -103,7 +103,7 @@ async def _dispatch(client: AsyncClient, job: job_pb2.Job) -> Dispatch:
     return Dispatch(assigned, started)
 
 
-async def _run_whole(client: AsyncClient, job: job_pb2.Job) -> JobHandle:
+async def _run_whole(client: AsyncClient, job: job_pb2.Job) -> AsyncJobHandle:
     """Run a job to its end, which must be a good one."""
     handle = await client.create_job(job)
     job = await handle.wait()

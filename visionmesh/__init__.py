@@ -1,15 +1,15 @@
 """VisionMesh: the public Python package.
 
-`AsyncClient` and `JobHandle` are found on first use, so that importing messages
+`AsyncClient` and `AsyncJobHandle` are found on first use, so that importing messages
 (`visionmesh.v1.*_pb2`) in a job process never imports gRPC.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visionmesh.client import AsyncClient, JobHandle
+    from visionmesh.client import AsyncClient, AsyncJobHandle
 
-__all__ = ["AsyncClient", "JobHandle"]
+__all__ = ["AsyncClient", "AsyncJobHandle"]
 __version__ = "0.1.0"
 
 

@@ -13,7 +13,7 @@ import pytest_asyncio
 from google.protobuf.duration_pb2 import Duration
 
 from visionmesh.cli.mesh import LocalMesh, MeshSettings, local_mesh
-from visionmesh.client import AsyncClient, JobHandle
+from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
@@ -48,7 +48,7 @@ def training(epochs: int, max_attempts: int = 3) -> job_pb2.Job:
     return job_pb2.Job(train=spec, retry_policy=policy)
 
 
-async def seen(job: JobHandle, kind: str, attempt: int = 1, count: int = 1) -> progress_pb2.JobEvent:
+async def seen(job: AsyncJobHandle, kind: str, attempt: int = 1, count: int = 1) -> progress_pb2.JobEvent:
     """The event of that kind, number `count`, of an attempt."""
     async with asyncio.timeout(DEADLINE):
         async for event in job.watch():

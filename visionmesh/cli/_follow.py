@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
 from visionmesh.cli._live import Board
-from visionmesh.client import JobHandle
+from visionmesh.client import AsyncJobHandle
 from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2
 
 _EXPLAIN_EVERY = 3.0  # seconds that a job may wait before its bar says why
 
 
-async def follow(board: Board, handle: JobHandle, after_sequence: int = 0) -> job_pb2.Job:
+async def follow(board: Board, handle: AsyncJobHandle, after_sequence: int = 0) -> job_pb2.Job:
     """Show a job that is on the board until it has ended; returns it as it ended."""
     async with _explaining(board, handle) as started, aclosing(handle.watch(after_sequence)) as events:
         async for event in events:
@@ -23,7 +23,7 @@ async def follow(board: Board, handle: JobHandle, after_sequence: int = 0) -> jo
 
 
 @asynccontextmanager
-async def _explaining(board: Board, handle: JobHandle) -> AsyncIterator[asyncio.Event]:
+async def _explaining(board: Board, handle: AsyncJobHandle) -> AsyncIterator[asyncio.Event]:
     """Say why the job waits, for as long as the yielded event is not set."""
     started = asyncio.Event()
     task = asyncio.create_task(_explain(board, handle, started))
@@ -34,7 +34,7 @@ async def _explaining(board: Board, handle: JobHandle) -> AsyncIterator[asyncio.
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _explain(board: Board, handle: JobHandle, started: asyncio.Event) -> None:
+async def _explain(board: Board, handle: AsyncJobHandle, started: asyncio.Event) -> None:
     while True:
         try:
             await asyncio.wait_for(started.wait(), _EXPLAIN_EVERY)

@@ -15,7 +15,7 @@ from visionmesh.cli._result import SHOWN, save_artifacts, show_job_result
 from visionmesh.cli._run import Exit, exit_of_state, run
 from visionmesh.cli._submit_commands import attach
 from visionmesh.cli._tables import jobs_table
-from visionmesh.client import TERMINAL_STATES, AsyncClient, JobHandle
+from visionmesh.client import TERMINAL_STATES, AsyncClient, AsyncJobHandle
 from visionmesh.v1 import job_pb2, vision_pb2
 
 STATES = [
@@ -179,7 +179,7 @@ def result(
     run(work())
 
 
-async def _save(handle: JobHandle, folder: Path) -> None:
+async def _save(handle: AsyncJobHandle, folder: Path) -> None:
     status = status_console()
     saved = await save_artifacts(status, handle, folder)
     for path in saved:

@@ -15,7 +15,7 @@ from visionmesh import names
 from visionmesh.cli import _tables, _words
 from visionmesh.cli._console import as_object
 from visionmesh.cli._options import Output
-from visionmesh.client import JobHandle, ProgressCallback
+from visionmesh.client import AsyncJobHandle, ProgressCallback
 from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2, result_pb2, vision_pb2
 
@@ -26,7 +26,12 @@ Item = TypeVar("Item")
 
 
 async def show_job_result(
-    out: Console, status: Console, handle: JobHandle, job: job_pb2.Job, output: Output, limit: int = SHOWN
+    out: Console,
+    status: Console,
+    handle: AsyncJobHandle,
+    job: job_pb2.Job,
+    output: Output,
+    limit: int = SHOWN,
 ) -> None:
     """Print a job's end and its result: tables to read, or all of it as JSON."""
     result = await _result(handle)
@@ -41,7 +46,7 @@ async def show_job_result(
         await _print_lines(handle, job, result)
 
 
-async def save_artifacts(status: Console, handle: JobHandle, folder: Path) -> list[Path]:
+async def save_artifacts(status: Console, handle: AsyncJobHandle, folder: Path) -> list[Path]:
     """Download every file of a job below `folder`; their paths."""
     saved: list[Path] = []
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn())
@@ -65,7 +70,7 @@ def file_name(artifact: result_pb2.Artifact) -> str:
     return path if Path(path).suffix or not suffix else path + suffix
 
 
-async def _result(handle: JobHandle) -> result_pb2.Result | None:
+async def _result(handle: AsyncJobHandle) -> result_pb2.Result | None:
     try:
         return await handle.result()
     except MeshError as error:
@@ -85,7 +90,7 @@ def _show_end(status: Console, job: job_pb2.Job) -> None:
         status.print(f"[dim]Everything that it said:[/] vmesh watch {job.name} --logs")
 
 
-async def _show_lists(out: Console, handle: JobHandle, job: job_pb2.Job, limit: int) -> None:
+async def _show_lists(out: Console, handle: AsyncJobHandle, job: job_pb2.Job, limit: int) -> None:
     if not (job.HasField("train") or job.HasField("validate")):
         predictions, more = await _first(handle.predictions(), limit)
         if predictions:
@@ -110,7 +115,7 @@ async def _first(items: AsyncIterator[Item], limit: int) -> tuple[list[Item], bo
 
 
 async def _everything(
-    handle: JobHandle, job: job_pb2.Job, result: result_pb2.Result | None
+    handle: AsyncJobHandle, job: job_pb2.Job, result: result_pb2.Result | None
 ) -> dict[str, object]:
     return {
         "job": as_object(job),
@@ -120,7 +125,7 @@ async def _everything(
     }
 
 
-async def _print_lines(handle: JobHandle, job: job_pb2.Job, result: result_pb2.Result | None) -> None:
+async def _print_lines(handle: AsyncJobHandle, job: job_pb2.Job, result: result_pb2.Result | None) -> None:
     _print_line("job", job)
     if result is not None:
         _print_line("result", result)

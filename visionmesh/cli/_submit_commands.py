@@ -16,7 +16,7 @@ from visionmesh.cli._options import MeshOptions, Output
 from visionmesh.cli._result import show_job_result
 from visionmesh.cli._run import Exit, exit_of_state, run
 from visionmesh.cli._specs import InferOptions, SubmitOptions, TrainOptions, ValidateOptions
-from visionmesh.client import AsyncClient, JobHandle
+from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.v1 import job_pb2
 
 DatasetOption = Annotated[
@@ -111,7 +111,13 @@ async def _submit(
 
 
 async def attach(
-    status: Console, handle: JobHandle, output: Output, *, logs: bool = False, after: int = 0, at: str = ""
+    status: Console,
+    handle: AsyncJobHandle,
+    output: Output,
+    *,
+    logs: bool = False,
+    after: int = 0,
+    at: str = "",
 ) -> Exit:
     """Stay with a job until it has ended, then print its result; `at` completes a command line."""
     job = handle.latest or await handle.get()

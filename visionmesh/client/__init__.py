@@ -11,14 +11,14 @@ Whatever goes wrong is raised as visionmesh.errors.MeshError.
 from visionmesh.client._archive import file_digest, folder_digest, folder_files
 from visionmesh.client._client import DEFAULT_ADDRESS, AsyncClient
 from visionmesh.client._errors import TransportError
-from visionmesh.client._jobs import TERMINAL_STATES, JobHandle
+from visionmesh.client._jobs import TERMINAL_STATES, AsyncJobHandle
 from visionmesh.client._transfer import ProgressCallback
 
 __all__ = [
     "DEFAULT_ADDRESS",
     "TERMINAL_STATES",
     "AsyncClient",
-    "JobHandle",
+    "AsyncJobHandle",
     "ProgressCallback",
     "TransportError",
     "file_digest",

@@ -15,7 +15,7 @@ import grpc
 
 from visionmesh.client._archive import folder_files, write_archive
 from visionmesh.client._connection import Connection
-from visionmesh.client._jobs import JobHandle
+from visionmesh.client._jobs import AsyncJobHandle
 from visionmesh.client._resume import resuming
 from visionmesh.client._transfer import ProgressCallback, upload
 from visionmesh.v1 import dataset_pb2, job_pb2, runner_pb2
@@ -69,7 +69,7 @@ class AsyncClient:
 
     async def create_job(
         self, job: job_pb2.Job, request_id: str | None = None, validate_only: bool = False
-    ) -> JobHandle:
+    ) -> AsyncJobHandle:
         """Submit a job. Calls repeated with one `request_id` create one job; by default it is random.
 
         With `validate_only` nothing is stored, and the handle's `latest` is the job as it would be.
@@ -78,12 +78,12 @@ class AsyncClient:
             job=job, request_id=request_id or str(uuid.uuid4()), validate_only=validate_only
         )
         created = await self._connection.unary(self._connection.jobs.CreateJob, request)
-        return JobHandle(self._connection, created.name, self._patience, created)
+        return AsyncJobHandle(self._connection, created.name, self._patience, created)
 
-    def job(self, name: str) -> JobHandle:
+    def job(self, name: str) -> AsyncJobHandle:
         """The job of that name, jobs/{job} or {job}; nothing is asked of the mesh yet."""
         full = name if name.startswith("jobs/") else f"jobs/{name}"
-        return JobHandle(self._connection, full, self._patience)
+        return AsyncJobHandle(self._connection, full, self._patience)
 
     def list_jobs(
         self,

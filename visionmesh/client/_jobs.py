@@ -32,7 +32,7 @@ _PredictionsCall: TypeAlias = (
 )
 
 
-class JobHandle:
+class AsyncJobHandle:
     """A job by name. Every method can raise MeshError."""
 
     name: str
@@ -102,11 +102,11 @@ class JobHandle:
         self.latest = await self._connection.unary(self._connection.jobs.CancelJob, request)
         return self.latest
 
-    async def retry(self, request_id: str | None = None) -> "JobHandle":
+    async def retry(self, request_id: str | None = None) -> "AsyncJobHandle":
         """A new job with the spec of this one, which must have ended."""
         request = job_pb2.RetryJobRequest(name=self.name, request_id=request_id or str(uuid.uuid4()))
         job = await self._connection.unary(self._connection.jobs.RetryJob, request)
-        return JobHandle(self._connection, job.name, self._patience, job)
+        return AsyncJobHandle(self._connection, job.name, self._patience, job)
 
     async def delete(self) -> None:
         """Delete the job, which must have ended, with all that it left behind."""

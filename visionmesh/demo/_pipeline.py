@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from visionmesh.client import AsyncClient, JobHandle
+from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.v1 import job_pb2, vision_pb2
 
 EPOCHS = 8
@@ -28,12 +28,12 @@ HYPERPARAMETERS = {
 class Pipeline:
     """Three jobs, each using what the first one made."""
 
-    train: JobHandle
-    validate: JobHandle
-    infer: JobHandle
+    train: AsyncJobHandle
+    validate: AsyncJobHandle
+    infer: AsyncJobHandle
 
     @property
-    def handles(self) -> tuple[JobHandle, JobHandle, JobHandle]:
+    def handles(self) -> tuple[AsyncJobHandle, AsyncJobHandle, AsyncJobHandle]:
         """In the order in which they run."""
         return (self.train, self.validate, self.infer)
 
