@@ -192,15 +192,25 @@ class AsyncClient:
             self._connection.runners.ListRunners, request, lambda response: response.runners
         )
 
+    async def runner(self, name: str) -> runner_pb2.Runner:
+        """The runner of that name, runners/{runner} or {runner}."""
+        request = runner_pb2.GetRunnerRequest(name=_full_name("runners", name))
+        return await self._connection.unary(self._connection.runners.GetRunner, request)
+
     async def drain_runner(self, name: str) -> runner_pb2.Runner:
         """Give a runner no more jobs; those that it has run to their end."""
-        request = runner_pb2.DrainRunnerRequest(name=name)
+        request = runner_pb2.DrainRunnerRequest(name=_full_name("runners", name))
         return await self._connection.unary(self._connection.runners.DrainRunner, request)
 
     async def undrain_runner(self, name: str) -> runner_pb2.Runner:
         """Let a drained runner take jobs again."""
         request = runner_pb2.UndrainRunnerRequest(name=name)
         return await self._connection.unary(self._connection.runners.UndrainRunner, request)
+
+
+def _full_name(collection: str, name: str) -> str:
+    """{collection}/{id}, for a name given in full or as the id alone."""
+    return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
 
 
 def _folder_files(source: Path) -> list[tuple[Path, str]] | None:

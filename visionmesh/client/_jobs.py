@@ -118,6 +118,15 @@ class AsyncJobHandle:
         request = job_pb2.ExplainJobRequest(name=self.name)
         return await self._connection.unary(self._connection.jobs.ExplainJob, request)
 
+    def events(self, after_sequence: int = 0) -> AsyncIterator[progress_pb2.JobEvent]:
+        """What is stored now of the job's events after `after_sequence`, in order; see also `watch`."""
+        request = job_pb2.ListJobEventsRequest(
+            parent=self.name, after_sequence=after_sequence, page_size=_PAGE_SIZE
+        )
+        return self._connection.pages(
+            self._connection.jobs.ListJobEvents, request, lambda response: response.events
+        )
+
     def metrics(self) -> AsyncIterator[progress_pb2.EpochMetrics]:
         """The metrics of each completed epoch of each attempt, in order."""
         request = progress_pb2.ListMetricsRequest(parent=self.name, page_size=_PAGE_SIZE)
