@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from scheduler.archives import BadArchive, FileEntry, unpack
+from visionmesh.datasets.archives import BadArchive, FileEntry, unpack
 from visionmesh.errors import Reason, invalid
 from visionmesh.storage import ObjectStore
 

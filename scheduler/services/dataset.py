@@ -13,7 +13,6 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
-from scheduler.archives import BadArchive, FileEntry, dataset_digest, unpack
 from scheduler.catalog import Catalog
 from scheduler.services import pages
 from scheduler.services.interceptor import check
@@ -24,6 +23,7 @@ from scheduler.store.schema import micros
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.datasets import yolo
+from visionmesh.datasets.archives import BadArchive, FileEntry, dataset_digest, unpack
 from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
 from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
 

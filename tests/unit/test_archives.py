@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from scheduler.archives import BadArchive, FileEntry, Limits, dataset_digest, unpack
 from visionmesh.client import _archive
+from visionmesh.datasets.archives import BadArchive, FileEntry, Limits, dataset_digest, unpack
 
 MIB = 2**20
 
