@@ -44,7 +44,7 @@ class Publisher:
         async with self._store.read() as connection:
             newest = select(jobs.c.kind).where(jobs.c.id == job_id, jobs.c.attempt == attempt)
             kind = (await connection.execute(newest)).scalar()
-            found = await history.read_artifacts(connection, job_id, "", 100_000)
+            found = [artifact async for artifact in history.every_artifact(connection, job_id)]
         if kind is None:
             return  # superseded: its end is about to be refused
         folder = FOLDERS[kind].format(job=job_id)

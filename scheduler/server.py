@@ -26,6 +26,7 @@ from scheduler.settings import Settings
 from scheduler.store.commit import GroupCommitter
 from scheduler.store.store import Store
 from scheduler.sweeper import Sweeper
+from visionmesh.limits import MAX_RECEIVED_BYTES
 from visionmesh.storage import open_store
 from visionmesh.v1 import (
     dataset_pb2_grpc,
@@ -37,11 +38,10 @@ from visionmesh.v1 import (
 
 log = structlog.get_logger(__name__)
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-
 OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # The interceptor refuses earlier, and says why.
+    ("grpc.max_receive_message_length", MAX_RECEIVED_BYTES),
+    ("grpc.max_send_message_length", MAX_RECEIVED_BYTES),
     ("grpc.so_reuseport", 0),  # two schedulers on one port is a mistake, not a cluster
     # Notice a frozen peer within 10 s: the keepalive timeout alone takes 65 s.
     ("grpc.keepalive_time_ms", 5_000),

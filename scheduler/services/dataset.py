@@ -14,6 +14,7 @@ import grpc
 from google.protobuf import empty_pb2
 
 from scheduler.catalog import Catalog
+from scheduler.oversize import fitting
 from scheduler.services import pages
 from scheduler.services.interceptor import check
 from scheduler.services.transfer import stored
@@ -155,12 +156,12 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         before = (position[0], position[1]) if position else None
         async with self._store.read() as connection:
             found = await datasets.page(connection, before, size + 1)
+        shown = fitting(found, size)
         token = ""
-        if len(found) > size:
-            last = found[size - 1]
-            moment = micros(last.create_time.ToDatetime(tzinfo=UTC))
-            token = pages.encode("datasets", [moment, names.dataset_id(last.name)])
-        return dataset_pb2.ListDatasetsResponse(datasets=found[:size], next_page_token=token)
+        if len(found) > len(shown):
+            moment = micros(shown[-1].create_time.ToDatetime(tzinfo=UTC))
+            token = pages.encode("datasets", [moment, names.dataset_id(shown[-1].name)])
+        return dataset_pb2.ListDatasetsResponse(datasets=shown, next_page_token=token)
 
     async def DeleteDataset(
         self, request: dataset_pb2.DeleteDatasetRequest, context: Context

@@ -2,7 +2,8 @@
 
 Every unary request is validated against its protovalidate rules. A MeshError ends the call with
 its google.rpc.Status; anything else with INTERNAL and an id to look up in the log. Requests that
-cannot be decoded are INVALID_ARGUMENT, where gRPC itself would say UNKNOWN.
+cannot be decoded are INVALID_ARGUMENT, where gRPC itself would say UNKNOWN, and those that are too
+large are refused here with a reason, where gRPC would cut the call without one.
 """
 
 import asyncio
@@ -16,15 +17,20 @@ from google.protobuf.message import DecodeError, Message
 from grpc_status import rpc_status
 
 from scheduler.admission import violations_of
+from scheduler.oversize import too_large
 from visionmesh.errors import MeshError, Reason, invalid_fields, status_of
+from visionmesh.limits import MAX_REQUEST_BYTES
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 log = structlog.get_logger(__name__)
 
 
-class _Undecodable:
-    """Stands for a request that is not what its type says."""
+class _Unreadable:
+    """Stands for a request that nobody should see: it is too large, or not what its type says."""
+
+    def __init__(self, error: MeshError) -> None:
+        self.error = error
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
@@ -83,26 +89,37 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: MeshError) 
 def _internal(method: str) -> MeshError:
     incident = secrets.token_hex(6)
     log.exception("call failed", method=method, incident=incident)
-    message = f"The scheduler failed; nothing of the request was stored. Its log tells more under {incident}."
+    message = (
+        "The scheduler failed on this call, and that is no fault of the request. Try again; if it fails "
+        f"again, whoever runs the scheduler finds out why in its log, under {incident}."
+    )
     return MeshError(grpc.StatusCode.INTERNAL, Reason.INTERNAL, message, {"incident": incident})
 
 
 def _tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def deserialize(raw: bytes) -> Any:
+        if len(raw) > MAX_REQUEST_BYTES:
+            return _Unreadable(_oversized(len(raw)))
         try:
             return deserializer(raw)
         except DecodeError:
-            return _Undecodable()
+            return _Unreadable(_undecodable())
 
     return deserialize
 
 
+def _oversized(size: int) -> MeshError:
+    return too_large("", "The request", size, MAX_REQUEST_BYTES, "Send less at once; upload files instead.")
+
+
+def _undecodable() -> MeshError:
+    message = "The request cannot be decoded. Generate the client from this server's protos and try again."
+    return MeshError(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message)
+
+
 def _decoded(request: Any) -> Message:
-    if isinstance(request, _Undecodable):
-        message = (
-            "The request cannot be decoded. Generate the client from this server's protos and try again."
-        )
-        raise MeshError(grpc.StatusCode.INVALID_ARGUMENT, Reason.INVALID_ARGUMENT, message)
+    if isinstance(request, _Unreadable):
+        raise request.error
     if not isinstance(request, Message):
         raise TypeError(f"not a message: {type(request).__name__}")
     return request

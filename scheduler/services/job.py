@@ -114,12 +114,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         after = pages.decode(request.page_token, query, (int, str))
         size = request.page_size or pages.DEFAULT_PAGE_SIZE
         async with self._store.read() as connection:
-            found = await listing.page(connection, terms, order, after, size + 1)
+            found = await listing.page(connection, terms, order, after, size)
         token = ""
-        if len(found) > size:
-            last = found[size - 1]
+        if found.more:
+            last = found.items[-1]
             token = pages.encode(query, listing.position(order, last, names.job_id(last.name)))
-        return job_pb2.ListJobsResponse(jobs=found[:size], next_page_token=token)
+        return job_pb2.ListJobsResponse(jobs=found.items, next_page_token=token)
 
     async def WatchJobs(self, request: job_pb2.WatchJobsRequest, context: Context) -> None:
         """Send jobs whenever they change."""
@@ -161,9 +161,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         async with self._store.read() as connection:
             if await history.position(connection, job_id) is None:
                 raise not_found("job", request.parent)
-            events = await history.read_events(connection, job_id, after, size + 1)
-        token = pages.encode(request.parent, [events[size - 1].sequence]) if len(events) > size else ""
-        return job_pb2.ListJobEventsResponse(events=events[:size], next_page_token=token)
+            found = await history.read_events(connection, job_id, after, size)
+        token = pages.encode(request.parent, [found.items[-1].sequence]) if found.more else ""
+        return job_pb2.ListJobEventsResponse(events=found.items, next_page_token=token)
 
 
 def _input_of(wanted: job_pb2.Job) -> job_pb2.Job:

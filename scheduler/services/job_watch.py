@@ -65,14 +65,14 @@ class JobWatch:
         while True:
             async with self._store.read() as connection:
                 changed = await listing.changed_since(connection, moment, after_id, PAGE)
-                ids = [names.job_id(job.name) for job in changed]
+                ids = [names.job_id(job.name) for job in changed.items]
                 matching = await listing.matching(connection, self._terms, ids)
-            for job in changed:
+            for job in changed.items:
                 moment = job.update_time.ToDatetime(tzinfo=UTC)
                 newest = max(newest, moment)
                 await self._tell(job, names.job_id(job.name) in matching, newest)
                 after_id = names.job_id(job.name)
-            if len(changed) < PAGE:
+            if not changed.more:
                 break
         if with_deleted:
             async with self._store.read() as connection:

@@ -72,9 +72,9 @@ class ProgressService(progress_pb2_grpc.ProgressServiceServicer):
         async with self._store.read() as connection:
             if await history.position(connection, job_id) is None:
                 raise not_found("job", request.parent)
-            epochs = await history.read_epochs(connection, job_id, after, size + 1)
-        token = pages.encode(request.parent, [epochs[size - 1].sequence]) if len(epochs) > size else ""
-        return progress_pb2.ListMetricsResponse(epochs=epochs[:size], next_page_token=token)
+            found = await history.read_epochs(connection, job_id, after, size)
+        token = pages.encode(request.parent, [found.items[-1].sequence]) if found.more else ""
+        return progress_pb2.ListMetricsResponse(epochs=found.items, next_page_token=token)
 
 
 def _succeeds(update: progress_pb2.ProgressUpdate) -> bool:
@@ -83,6 +83,7 @@ def _succeeds(update: progress_pb2.ProgressUpdate) -> bool:
 
 async def _read(
     connection: Connection, job_id: str, after: int, limit: int
-) -> list[tuple[int, progress_pb2.WatchProgressResponse]]:
-    events = await history.read_events(connection, job_id, after, limit)
-    return [(event.sequence, progress_pb2.WatchProgressResponse(event=event)) for event in events]
+) -> history.Slice[tuple[int, progress_pb2.WatchProgressResponse]]:
+    found = await history.read_events(connection, job_id, after, limit)
+    told = [(event.sequence, progress_pb2.WatchProgressResponse(event=event)) for event in found.items]
+    return history.Slice(told, found.more)

@@ -93,9 +93,9 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         after = (pages.decode(request.page_token, request.parent, (int,)) or [-1])[0]
         async with self._store.read() as connection:
             await self._require(connection, job_id)
-            found = await history.read_predictions(connection, job_id, after, size + 1)
-        token = pages.encode(request.parent, [found[size - 1].index]) if len(found) > size else ""
-        return result_pb2.ListPredictionsResponse(predictions=found[:size], next_page_token=token)
+            found = await history.read_predictions(connection, job_id, after, size)
+        token = pages.encode(request.parent, [found.items[-1].index]) if found.more else ""
+        return result_pb2.ListPredictionsResponse(predictions=found.items, next_page_token=token)
 
     async def WatchPredictions(self, request: result_pb2.WatchPredictionsRequest, context: Context) -> None:
         """Send a job's predictions as they are made."""
@@ -117,10 +117,11 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         after = (pages.decode(request.page_token, request.parent, (str,)) or [""])[0]
         async with self._store.read() as connection:
             await self._require(connection, job_id)
-            found = await history.read_artifacts(connection, job_id, after, size + 1)
-        last = names.artifact_path(found[size - 1].name) if len(found) > size else ""
-        token = pages.encode(request.parent, [last]) if last else ""
-        return result_pb2.ListArtifactsResponse(artifacts=found[:size], next_page_token=token)
+            found = await history.read_artifacts(connection, job_id, after, size)
+        token = ""
+        if found.more:
+            token = pages.encode(request.parent, [names.artifact_path(found.items[-1].name)])
+        return result_pb2.ListArtifactsResponse(artifacts=found.items, next_page_token=token)
 
     async def DownloadArtifact(self, request: result_pb2.DownloadArtifactRequest, context: Context) -> None:
         """Send the bytes of a file."""
@@ -148,9 +149,10 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
 
 async def _read(
     connection: Connection, job_id: str, after: int, limit: int
-) -> list[tuple[int, result_pb2.WatchPredictionsResponse]]:
-    rows = await history.read_new_predictions(connection, job_id, after, limit)
-    return [
+) -> history.Slice[tuple[int, result_pb2.WatchPredictionsResponse]]:
+    found = await history.read_new_predictions(connection, job_id, after, limit)
+    told = [
         (sequence, result_pb2.WatchPredictionsResponse(sequence=sequence, prediction=prediction))
-        for sequence, prediction in rows
+        for sequence, prediction in found.items
     ]
+    return history.Slice(told, found.more)

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from scheduler.hub import Hub
 from scheduler.inputs import InputResolver
+from scheduler.oversize import fitting
 from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.interceptor import check
@@ -98,11 +99,12 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
         async with self._store.read() as connection:
             query = select(runners_table).where(runners_table.c.id > after).order_by(runners_table.c.id)
             rows = (await connection.execute(query.limit(size + 1))).mappings().all()
-            shown = [
+            found = [
                 runners.message(row, await runners.live_attempts(connection, row["id"]), now)
                 for row in rows[:size]
             ]
-        token = pages.encode("runners", [rows[size - 1]["id"]]) if len(rows) > size else ""
+        shown = fitting(found, size)
+        token = pages.encode("runners", [rows[len(shown) - 1]["id"]]) if len(rows) > len(shown) else ""
         return runner_pb2.ListRunnersResponse(runners=shown, next_page_token=token)
 
     async def GetRunner(self, request: runner_pb2.GetRunnerRequest, context: Context) -> runner_pb2.Runner:

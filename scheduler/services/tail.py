@@ -1,6 +1,6 @@
 """Sends a growing history: what is stored, then what comes, each once, without a gap."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ class Patience:
     stalled: float
 
 
-Read = Callable[[Connection, str, int, int], Awaitable[Sequence[tuple[int, Any]]]]
+Read = Callable[[Connection, str, int, int], Awaitable[history.Slice[tuple[int, Any]]]]
 
 
 class Tail:
@@ -68,9 +68,9 @@ class Tail:
                 if position is None:
                     raise not_found("job", names.job_name(job_id))
                 rows = await self._read(connection, job_id, told, PAGE)
-            for sequence, message in rows:
+            for sequence, message in rows.items:
                 await self._writer.write(message)
                 told = sequence
-            if len(rows) < PAGE:
+            if not rows.more:
                 # Numbers up to here may belong to the other watch: they are told by being passed over.
                 return position, max(told, position.sequence)

@@ -1,16 +1,31 @@
 """Reading what a job has left behind: events, epochs, predictions, artifacts, result."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, RowMapping, Table, func, select
 
 from scheduler.core.model import TERMINAL, JobState
+from scheduler.oversize import count_fitting
 from scheduler.store.engine import Connection
 from scheduler.store.present import timestamp
 from scheduler.store.schema import artifacts, epochs, events, jobs, predictions
 from visionmesh import names
 from visionmesh.v1 import progress_pb2, result_pb2
+
+_PAGE = 1000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Slice(Generic[T]):
+    """Consecutive rows, as many as one page may hold by count and by bytes."""
+
+    items: list[T]
+    more: bool
+    """Whether there are rows behind them."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +43,27 @@ async def position(connection: Connection, job_id: str) -> Position | None:
     return None if row is None else Position(row.sequence, JobState(row.state) in TERMINAL)
 
 
+async def _read(
+    connection: Connection, table: Table, job_id: str, key: ColumnElement[Any], after: object, limit: int
+) -> Slice[RowMapping]:
+    """Rows of a job after `after` in order of `key`. Sizes are asked for first: payloads may be large."""
+    here = (table.c.job_id == job_id, key > after)
+    sizes = select(key, func.length(table.c.payload)).where(*here).order_by(key).limit(limit + 1)
+    found = (await connection.execute(sizes)).all()
+    count = count_fitting([size for _key, size in found[:limit]])
+    if not count:
+        return Slice([], False)
+    query = select(table).where(*here, key <= found[count - 1][0]).order_by(key)
+    return Slice(list((await connection.execute(query)).mappings()), count < len(found))
+
+
 async def read_events(
     connection: Connection, job_id: str, after: int, limit: int
-) -> list[progress_pb2.JobEvent]:
+) -> Slice[progress_pb2.JobEvent]:
     """Events after sequence `after`, in order."""
-    query = (
-        select(events)
-        .where(events.c.job_id == job_id, events.c.sequence > after)
-        .order_by(events.c.sequence)
-        .limit(limit)
-    )
+    found = await _read(connection, events, job_id, events.c.sequence, after, limit)
     name = names.job_name(job_id)
-    return [
+    told = [
         progress_pb2.JobEvent(
             sequence=row["sequence"],
             job=name,
@@ -47,70 +71,60 @@ async def read_events(
             commit_time=timestamp(row["commit_time"]),
             update=progress_pb2.ProgressUpdate.FromString(row["payload"]),
         )
-        for row in (await connection.execute(query)).mappings()
+        for row in found.items
     ]
+    return Slice(told, found.more)
 
 
 async def read_epochs(
     connection: Connection, job_id: str, after: int, limit: int
-) -> list[progress_pb2.EpochMetrics]:
+) -> Slice[progress_pb2.EpochMetrics]:
     """Epochs stored after sequence `after`, in order."""
-    query = (
-        select(epochs)
-        .where(epochs.c.job_id == job_id, epochs.c.sequence > after)
-        .order_by(epochs.c.sequence)
-        .limit(limit)
-    )
-    return [
+    found = await _read(connection, epochs, job_id, epochs.c.sequence, after, limit)
+    told = [
         progress_pb2.EpochMetrics(
             attempt=row["attempt"],
             sequence=row["sequence"],
             epoch=progress_pb2.EpochCompleted.FromString(row["payload"]),
         )
-        for row in (await connection.execute(query)).mappings()
+        for row in found.items
     ]
+    return Slice(told, found.more)
 
 
 async def read_predictions(
     connection: Connection, job_id: str, after_index: int, limit: int
-) -> list[result_pb2.ImagePrediction]:
+) -> Slice[result_pb2.ImagePrediction]:
     """Predictions of images after `after_index`, by index."""
-    query = (
-        select(predictions.c.payload)
-        .where(predictions.c.job_id == job_id, predictions.c.image_index > after_index)
-        .order_by(predictions.c.image_index)
-        .limit(limit)
-    )
-    rows = (await connection.execute(query)).scalars()
-    return [result_pb2.ImagePrediction.FromString(row) for row in rows]
+    found = await _read(connection, predictions, job_id, predictions.c.image_index, after_index, limit)
+    return Slice([result_pb2.ImagePrediction.FromString(row["payload"]) for row in found.items], found.more)
 
 
 async def read_new_predictions(
     connection: Connection, job_id: str, after: int, limit: int
-) -> list[tuple[int, result_pb2.ImagePrediction]]:
+) -> Slice[tuple[int, result_pb2.ImagePrediction]]:
     """Predictions stored after sequence `after`, in order of sequence."""
-    query = (
-        select(predictions.c.sequence, predictions.c.payload)
-        .where(predictions.c.job_id == job_id, predictions.c.sequence > after)
-        .order_by(predictions.c.sequence)
-        .limit(limit)
-    )
-    rows = (await connection.execute(query)).all()
-    return [(row.sequence, result_pb2.ImagePrediction.FromString(row.payload)) for row in rows]
+    found = await _read(connection, predictions, job_id, predictions.c.sequence, after, limit)
+    told = [(row["sequence"], result_pb2.ImagePrediction.FromString(row["payload"])) for row in found.items]
+    return Slice(told, found.more)
 
 
 async def read_artifacts(
     connection: Connection, job_id: str, after_path: str, limit: int
-) -> list[result_pb2.Artifact]:
+) -> Slice[result_pb2.Artifact]:
     """Artifacts whose path comes after `after_path`, by path."""
-    query = (
-        select(artifacts.c.payload)
-        .where(artifacts.c.job_id == job_id, artifacts.c.path > after_path)
-        .order_by(artifacts.c.path)
-        .limit(limit)
-    )
-    rows: Sequence[bytes] = (await connection.execute(query)).scalars().all()
-    return [result_pb2.Artifact.FromString(row) for row in rows]
+    found = await _read(connection, artifacts, job_id, artifacts.c.path, after_path, limit)
+    return Slice([result_pb2.Artifact.FromString(row["payload"]) for row in found.items], found.more)
+
+
+async def every_artifact(connection: Connection, job_id: str) -> AsyncIterator[result_pb2.Artifact]:
+    """All artifacts of a job, by path."""
+    page = await read_artifacts(connection, job_id, "", _PAGE)
+    while page.items:
+        for found in page.items:
+            yield found
+        after = names.artifact_path(page.items[-1].name)
+        page = await read_artifacts(connection, job_id, after, _PAGE)
 
 
 async def artifact(connection: Connection, job_id: str, path: str) -> result_pb2.Artifact | None:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Select, and_, exists, func, literal, or_, select
 
 from scheduler.admission.filters import Order, Term
+from scheduler.oversize import count_fitting
 from scheduler.store import present
 from scheduler.store.engine import Connection
+from scheduler.store.history import Slice
 from scheduler.store.schema import deleted_jobs, instant, job_labels, jobs
 from visionmesh.v1 import job_pb2
 
@@ -22,6 +24,10 @@ _COLUMNS = {
     "update_time": jobs.c.update_time,
     "retried_from": jobs.c.retried_from,
 }
+
+# What a job's row holds that may be large; its attempts are few and their errors short.
+_LARGE = (jobs.c.spec, jobs.c.progress, jobs.c.reproducibility, jobs.c.error)
+_SIZED = (jobs.c.id, sum((func.coalesce(func.length(part), 0) for part in _LARGE), literal(0)).label("size"))
 
 _OPERATORS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "<": lambda column, value: column < value,
@@ -51,15 +57,23 @@ def _condition(term: Term) -> ColumnElement[bool]:
 
 async def page(
     connection: Connection, terms: Sequence[Term], order: Order, after: Sequence[Any] | None, limit: int
-) -> list[job_pb2.Job]:
+) -> Slice[job_pb2.Job]:
     """Matching jobs in order, from the one after `after` (see `position`) on."""
     column = _COLUMNS[order.field]
     key, tie = (column.desc(), jobs.c.id.desc()) if order.descending else (column, jobs.c.id)
-    query = select(jobs).where(condition(terms)).order_by(key, tie).limit(limit)
+    query = select(*_SIZED).where(condition(terms)).order_by(key, tie)
     if after is not None:
         query = query.where(_after(order, column, after))
-    rows = (await connection.execute(query)).mappings().all()
-    return await present.jobs_of(connection, rows)
+    return await _read(connection, query, limit)
+
+
+async def _read(connection: Connection, query: Select[Any], limit: int) -> Slice[job_pb2.Job]:
+    """The jobs that `query` names and sizes, as many as one page may hold."""
+    found = (await connection.execute(query.limit(limit + 1))).all()
+    ids = [row.id for row in found[: count_fitting([row.size for row in found[:limit]])]]
+    rows = (await connection.execute(select(jobs).where(jobs.c.id.in_(ids)))).mappings()
+    by_id = {row["id"]: row for row in rows}
+    return Slice(await present.jobs_of(connection, [by_id[job_id] for job_id in ids]), len(ids) < len(found))
 
 
 def _after(order: Order, column: ColumnElement[Any], after: Sequence[Any]) -> ColumnElement[bool]:
@@ -79,16 +93,14 @@ def position(order: Order, job: job_pb2.Job, job_id: str) -> list[Any]:
 
 async def changed_since(
     connection: Connection, since: datetime, after_id: str, limit: int
-) -> list[job_pb2.Job]:
+) -> Slice[job_pb2.Job]:
     """Jobs changed at or after a moment, oldest change first, from `after_id` on within that moment."""
     query: Select[Any] = (
-        select(jobs)
+        select(*_SIZED)
         .where(or_(jobs.c.update_time > since, and_(jobs.c.update_time == since, jobs.c.id > after_id)))
         .order_by(jobs.c.update_time, jobs.c.id)
-        .limit(limit)
     )
-    rows = (await connection.execute(query)).mappings().all()
-    return await present.jobs_of(connection, rows)
+    return await _read(connection, query, limit)
 
 
 async def matching(connection: Connection, terms: Sequence[Term], job_ids: Sequence[str]) -> set[str]:

@@ -34,7 +34,7 @@ async def over_all_attempts(
 
 async def _stored(connection: Connection, job_id: str) -> AsyncIterator[result_pb2.ImagePrediction]:
     page = await history.read_predictions(connection, job_id, -1, _PAGE)
-    while page:
-        for prediction in page:
+    while page.items:
+        for prediction in page.items:
             yield prediction
-        page = await history.read_predictions(connection, job_id, page[-1].index, _PAGE)
+        page = await history.read_predictions(connection, job_id, page.items[-1].index, _PAGE)

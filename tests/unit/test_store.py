@@ -108,7 +108,7 @@ def prediction(index: int, uri: str = "") -> result_pb2.ResultItem:
 
 async def kinds(store: Store, job_id: str = "j") -> list[str | None]:
     async with store.read() as connection:
-        events = await history.read_events(connection, job_id, 0, 1000)
+        events = (await history.read_events(connection, job_id, 0, 1000)).items
         assert [event.sequence for event in events] == sorted({event.sequence for event in events})
         return [event.update.WhichOneof("update") for event in events]
 
@@ -229,7 +229,7 @@ async def test_predictions_are_kept_once_per_image_over_attempts(
     assert await claim(store, "r") is not None
     await committer.submit(ResultsWrite("j", 2, 1, [prediction(1, "second"), prediction(3, "second")]))
     async with store.read() as connection:
-        found = await history.read_predictions(connection, "j", -1, 10)
+        found = (await history.read_predictions(connection, "j", -1, 10)).items
         assert await images_done(connection, "j") == 2
     assert [(p.index, p.image_uri) for p in found] == [(0, "first"), (1, "first"), (3, "second")]
 
@@ -256,8 +256,9 @@ async def test_sequences_of_a_job_have_no_gap(store: Store, committer: GroupComm
     await committer.submit(ResultsWrite("j", 1, 1, [prediction(0), prediction(1), prediction(1)]))
     await committer.submit(ProgressWrite("j", 1, 3, [epoch(2)]))
     async with store.read() as connection:
-        told = [event.sequence for event in await history.read_events(connection, "j", 0, 100)]
-        told += [sequence for sequence, _ in await history.read_new_predictions(connection, "j", 0, 100)]
+        events = await history.read_events(connection, "j", 0, 100)
+        predictions = await history.read_new_predictions(connection, "j", 0, 100)
+        told = [event.sequence for event in events.items] + [number for number, _ in predictions.items]
         where = await history.position(connection, "j")
     assert where is not None
     assert sorted(told) == list(range(1, where.sequence + 1))
