@@ -3,18 +3,30 @@
 The scheduler raises a MeshError; its interceptor sends it as google.rpc.Status with one
 ErrorInfo of domain "visionmesh". The client turns that status back into the same MeshError.
 A message says what, why and what to do next.
+
+Each MeshError is one of the subclasses below, by what a program does about it; `error.reason`
+tells exactly what is the matter:
+
+    try:
+        job = client.create_job(...)
+    except errors.InvalidRequest as error:
+        match error.reason:
+            case Reason.DATASET_NOT_FOUND: ...
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeVar
 
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 DOMAIN = "visionmesh"
+
+Detail = TypeVar("Detail", bound=Message)
 
 
 class Reason(StrEnum):
@@ -54,6 +66,7 @@ class Reason(StrEnum):
     MESSAGE_TOO_LARGE = "MESSAGE_TOO_LARGE"
     DATA_LOSS = "DATA_LOSS"
     PERMISSION_DENIED = "PERMISSION_DENIED"
+    JOB_CANCELLED = "JOB_CANCELLED"
     QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
     ATTEMPTS_EXHAUSTED = "ATTEMPTS_EXHAUSTED"
     USER_ERROR = "USER_ERROR"
@@ -65,6 +78,7 @@ class Reason(StrEnum):
     INFRASTRUCTURE = "INFRASTRUCTURE"
     IMAGE_UNREADABLE = "IMAGE_UNREADABLE"
     UNAVAILABLE = "UNAVAILABLE"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
     INTERNAL = "INTERNAL"
     UNKNOWN = "UNKNOWN"
 
@@ -82,13 +96,17 @@ class Violation:
 
 @dataclass
 class MeshError(Exception):
-    """Any refusal or failure of the mesh."""
+    """Any refusal or failure of the mesh.
+
+    Made with a code and a reason it becomes the subclass that stands for them, as OSError does
+    with its numbers.
+    """
 
     code: grpc.StatusCode
     """The gRPC status code."""
 
-    reason: str
-    """A Reason, or a newer server's that this client does not know."""
+    reason: Reason | str
+    """A Reason, or the word of a newer server that this client does not know."""
 
     message: str
     """What, why and what to do next."""
@@ -102,8 +120,111 @@ class MeshError(Exception):
     retry_delay: timedelta | None = None
     """How long to wait before trying again, where the server says so."""
 
+    from_mesh: bool = True
+    """Whether the mesh said so itself; False for a lost connection, a proxy, a passed deadline."""
+
+    def __new__(cls, code: grpc.StatusCode, reason: str, *_: object, **__: object) -> "MeshError":
+        """An instance of the subclass for `code` and `reason`."""
+        kind = _kind_of(code, reason) if cls is MeshError else cls
+        return super(MeshError, kind).__new__(kind)
+
+    def __post_init__(self) -> None:
+        if self.reason in _REASONS:
+            self.reason = Reason(self.reason)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
+
     def __str__(self) -> str:
         return self.message
+
+
+class InvalidRequest(MeshError):
+    """Something in the request is wrong; `violations` names the fields. Mend it before trying again."""
+
+
+class TooLarge(MeshError):
+    """A message is larger than one side takes. Send or ask for less at once; the same again is no use."""
+
+
+class NotFound(MeshError):
+    """What is named does not exist, or is somebody else's."""
+
+
+class AlreadyExists(MeshError):
+    """The name or the request_id is taken. Choose another."""
+
+
+class WrongState(MeshError):
+    """The request is fine, the state of things is not: the job has ended, the dataset is in use."""
+
+
+class Superseded(MeshError):
+    """Somebody newer has taken over, such as a later attempt or the same runner started again. Stop."""
+
+
+class Unauthenticated(MeshError):
+    """Nobody knows who is calling. Log in."""
+
+
+class PermissionDenied(MeshError):
+    """Who is calling may not do this."""
+
+
+class Overloaded(MeshError):
+    """A limit is reached, such as a full store. Try again after `retry_delay`, or make room."""
+
+
+class Unavailable(MeshError):
+    """The mesh cannot be reached, or is away for a moment. Try again later."""
+
+
+class TimedOut(MeshError, TimeoutError):
+    """No answer came within the deadline; what was asked for may yet happen."""
+
+
+class Cancelled(MeshError):
+    """The call was cancelled on its way."""
+
+
+class DataLoss(MeshError):
+    """Bytes arrived damaged, or are damaged where they are stored."""
+
+
+class Unsupported(MeshError):
+    """What listens there does not know this call: an older mesh, or none at all."""
+
+
+class ServerError(MeshError):
+    """A defect of the mesh. Its log tells more."""
+
+
+_KINDS: dict[grpc.StatusCode, type[MeshError]] = {
+    grpc.StatusCode.OK: MeshError,
+    grpc.StatusCode.CANCELLED: Cancelled,
+    grpc.StatusCode.UNKNOWN: ServerError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.DEADLINE_EXCEEDED: TimedOut,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.FAILED_PRECONDITION: WrongState,
+    grpc.StatusCode.ABORTED: Superseded,
+    grpc.StatusCode.OUT_OF_RANGE: InvalidRequest,
+    grpc.StatusCode.UNIMPLEMENTED: Unsupported,
+    grpc.StatusCode.INTERNAL: ServerError,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DATA_LOSS: DataLoss,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+}
+
+_REASONS = frozenset(reason.value for reason in Reason)
+
+
+def _kind_of(code: grpc.StatusCode, reason: str) -> type[MeshError]:
+    """The class for a code; what is too large shares its code with what passes by waiting."""
+    return TooLarge if reason == Reason.MESSAGE_TOO_LARGE else _KINDS[code]
 
 
 def invalid(reason: Reason, field: str, description: str) -> MeshError:
@@ -138,6 +259,13 @@ def superseded(job: str, attempt: int) -> MeshError:
     return MeshError(
         grpc.StatusCode.ABORTED, Reason.ATTEMPT_SUPERSEDED, message, {"job": job, "attempt": str(attempt)}
     )
+
+
+def too_large(what: str, size_bytes: int, limit_bytes: int, next_step: str) -> MeshError:
+    """RESOURCE_EXHAUSTED: `what` is larger than it may be."""
+    message = f"{what} has {size_bytes} bytes; at most {limit_bytes} are taken. {next_step}"
+    metadata = {"size_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)}
+    return MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.MESSAGE_TOO_LARGE, message, metadata)
 
 
 def status_of(error: MeshError) -> status_pb2.Status:
@@ -194,22 +322,26 @@ def _extra_details(
 def error_of(status: status_pb2.Status) -> MeshError:
     """The MeshError that `status` carries; without an ErrorInfo the reason is the code's name."""
     code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
-    error = MeshError(code, code.name, status.message)
-    for detail in status.details:
-        _read_detail(error, detail)
-    return error
+    info = _detail(status, error_details_pb2.ErrorInfo)
+    bad = _detail(status, error_details_pb2.BadRequest)
+    retry = _detail(status, error_details_pb2.RetryInfo)
+    return MeshError(
+        code,
+        info.reason if info else code.name,
+        status.message,
+        dict(info.metadata) if info else {},
+        tuple(Violation(v.field, v.description) for v in bad.field_violations) if bad else (),
+        retry.retry_delay.ToTimedelta() if retry else None,
+    )
 
 
-def _read_detail(error: MeshError, detail: Any) -> None:
-    info = error_details_pb2.ErrorInfo()
-    bad = error_details_pb2.BadRequest()
-    retry = error_details_pb2.RetryInfo()
-    if detail.Unpack(info):
-        error.reason, error.metadata = info.reason, dict(info.metadata)
-    elif detail.Unpack(bad):
-        error.violations = tuple(Violation(v.field, v.description) for v in bad.field_violations)
-    elif detail.Unpack(retry):
-        error.retry_delay = retry.retry_delay.ToTimedelta()
+def _detail(status: status_pb2.Status, kind: type[Detail]) -> Detail | None:
+    """The detail of that kind, if there is one."""
+    for packed in status.details:
+        detail = kind()
+        if packed.Unpack(detail):
+            return detail
+    return None
 
 
 def status(code: int, reason: Reason, message: str, **metadata: str) -> status_pb2.Status:
