@@ -27,7 +27,7 @@ class Check:
     """What is wrong; empty if nothing is."""
 
 
-def audit(history: History) -> list[Check]:
+def check_history(history: History) -> list[Check]:
     """Every check of a job that has ended, in the order of `_CHECKS`."""
     return [_run(name, look, history) for name, look in _CHECKS.items()]
 

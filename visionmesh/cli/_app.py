@@ -5,8 +5,18 @@ from typing import Annotated
 import typer
 
 import visionmesh
-from visionmesh.cli import _job_commands, _mesh_commands, _submit_commands
-from visionmesh.cli._options import command
+from visionmesh.cli import (
+    _dataset_commands,
+    _job_commands,
+    _jobs_commands,
+    _mesh_commands,
+    _result_commands,
+    _runner_commands,
+    _submit_commands,
+)
+from visionmesh.cli._options import command, group
+
+_START, _SUBMIT, _JOBS, _MESH = "A mesh of your own", "Submit", "Jobs", "The mesh"
 
 app = typer.Typer(
     name="vmesh",
@@ -34,34 +44,92 @@ def _options(
     pass
 
 
-command(app, _mesh_commands.up, "vmesh up", "vmesh up --port 0 --data-dir ./mesh --slots 2")
-command(app, _mesh_commands.demo, "vmesh demo", "vmesh demo --keep")
+command(app, _mesh_commands.up, "vmesh up", "vmesh up --port 0 --data-dir ./mesh --slots 2", panel=_START)
+command(app, _mesh_commands.demo, "vmesh demo", "vmesh demo --keep", panel=_START)
+
 command(
     app,
     _submit_commands.train,
     "vmesh train --model yolo11n --dataset ./shapes --epochs 10",
     "vmesh train --model yolo11n --dataset shapes --set mosaic=0 --set nbs=8 --detach",
+    panel=_SUBMIT,
 )
 command(
     app,
     _submit_commands.validate,
     "vmesh validate --checkpoint train-7k3m9q2x --dataset shapes",
     "vmesh validate --checkpoint ./best.pt --dataset ./shapes --split test",
+    panel=_SUBMIT,
 )
 command(
     app,
     _submit_commands.infer,
     "vmesh infer --checkpoint train-7k3m9q2x --images ./photos --save-overlays",
     "vmesh infer --checkpoint jobs/train-7k3m9q2x/artifacts/best --images shapes:test",
-)
-command(app, _job_commands.jobs, "vmesh jobs --state running", "vmesh jobs --filter 'priority >= 5' -o jsonl")
-command(
-    app, _job_commands.watch, "vmesh watch train-7k3m9q2x", "vmesh watch train-7k3m9q2x --after 42 -o jsonl"
+    panel=_SUBMIT,
 )
 command(
-    app, _job_commands.cancel, "vmesh cancel train-7k3m9q2x", "vmesh cancel train-7k3m9q2x --grace 5s --wait"
+    app,
+    _submit_commands.retry,
+    "vmesh retry train-7k3m9q2x",
+    "vmesh retry train-7k3m9q2x --detach",
+    panel=_SUBMIT,
 )
-command(app, _job_commands.result, "vmesh result train-7k3m9q2x", "vmesh result train-7k3m9q2x --save ./out")
+
+command(
+    app,
+    _jobs_commands.jobs,
+    "vmesh jobs --state running --watch",
+    "vmesh jobs --filter 'priority >= 5' -o jsonl",
+    panel=_JOBS,
+)
+command(
+    app,
+    _job_commands.watch,
+    "vmesh watch train-7k3m9q2x",
+    "vmesh watch train-7k3m9q2x --after 42 -o jsonl",
+    panel=_JOBS,
+)
+command(
+    app,
+    _job_commands.logs,
+    "vmesh logs train-7k3m9q2x --follow",
+    "vmesh logs train-7k3m9q2x --tail 20 --level warning",
+    panel=_JOBS,
+)
+command(
+    app,
+    _job_commands.cancel,
+    "vmesh cancel train-7k3m9q2x",
+    "vmesh cancel train-7k3m9q2x --grace 5s --wait",
+    panel=_JOBS,
+)
+command(app, _job_commands.explain, "vmesh explain train-7k3m9q2x", panel=_JOBS)
+command(
+    app,
+    _result_commands.result,
+    "vmesh result train-7k3m9q2x",
+    "vmesh result train-7k3m9q2x --save ./out",
+    panel=_JOBS,
+)
+command(app, _result_commands.audit, "vmesh audit train-7k3m9q2x --files", panel=_JOBS)
+command(app, _job_commands.delete, "vmesh delete train-7k3m9q2x", panel=_JOBS)
+
+datasets = group(app, "datasets", "Labelled images: send, check, list, delete.", panel=_MESH)
+command(
+    datasets,
+    _dataset_commands.create,
+    "vmesh datasets create ./shapes --id shapes",
+    "vmesh datasets create ./shapes.zip --dry-run",
+)
+command(datasets, _dataset_commands.list_, "vmesh datasets list", name="list")
+command(datasets, _dataset_commands.show, "vmesh datasets show shapes")
+command(datasets, _dataset_commands.check, "vmesh datasets check ./shapes")
+command(datasets, _dataset_commands.delete, "vmesh datasets delete shapes")
+
+command(app, _runner_commands.runners, "vmesh runners", panel=_MESH)
+command(app, _runner_commands.drain, "vmesh drain ultralytics-1 --wait --timeout 10m", panel=_MESH)
+command(app, _runner_commands.undrain, "vmesh undrain ultralytics-1", panel=_MESH)
 
 
 def main() -> None:

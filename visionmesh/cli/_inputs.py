@@ -8,9 +8,9 @@ from urllib.parse import urlparse
 import grpc
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from visionmesh import names
+from visionmesh.cli._sending import Sending
 from visionmesh.client import AsyncClient, file_digest, folder_digest, folder_files
 from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2
@@ -38,7 +38,7 @@ class Inputs:
         except MeshError as error:
             if error.code is not grpc.StatusCode.NOT_FOUND:
                 raise
-        with self._sending(f"dataset {path.name}") as on_progress:
+        with Sending(self._console, f"dataset {path.name}", then="checking") as on_progress:
             dataset = await self._client.create_dataset(path, dataset_id, path.name, on_progress)
         images = sum(split.images for split in dataset.splits)
         self._console.print(f"[dim]{dataset.name}: {images} images, {len(dataset.class_names)} classes[/]")
@@ -50,7 +50,7 @@ class Inputs:
             return text
         path = await asyncio.to_thread(_local, text)
         if path is not None:
-            with self._sending(path.name) as on_progress:
+            with Sending(self._console, path.name) as on_progress:
                 return (await self._client.upload_file(path, on_progress)).name
         _refuse_missing_path(text, "--checkpoint")
         job_id = text.removeprefix("jobs/")
@@ -75,40 +75,11 @@ class Inputs:
 
     async def _send_images(self, paths: list[Path]) -> str:
         if len(paths) == 1 and await asyncio.to_thread(paths[0].is_file):
-            with self._sending(paths[0].name) as on_progress:
+            with Sending(self._console, paths[0].name) as on_progress:
                 return (await self._client.upload_file(paths[0], on_progress)).name
         files = await asyncio.to_thread(_image_files, paths)
-        with self._sending(f"{len(files)} images") as on_progress:
+        with Sending(self._console, f"{len(files)} images") as on_progress:
             return (await self._client.upload_archive(files, "images.zip", on_progress)).name
-
-    def _sending(self, what: str) -> "_Sending":
-        return _Sending(self._console, what)
-
-
-class _Sending:
-    """A bar for one upload; called with the bytes done and the bytes in all."""
-
-    def __init__(self, console: Console, what: str) -> None:
-        self._progress = Progress(
-            TextColumn("[dim]sending[/] {task.description}"),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task(what, total=None)
-
-    def __enter__(self) -> "_Sending":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total)
 
 
 def _local(text: str) -> Path | None:

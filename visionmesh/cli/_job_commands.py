@@ -1,94 +1,20 @@
-"""vmesh jobs, watch, cancel, result."""
+"""vmesh watch, logs, cancel, explain, delete: one job at a time."""
 
+from collections import deque
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from visionmesh.cli import _values, _words
-from visionmesh.cli._console import as_line, as_object, data_console, status_console
-from visionmesh.cli._options import JobArgument, MeshOptions, Output, OutputOption
-from visionmesh.cli._result import SHOWN, save_artifacts, show_job_result
+from visionmesh.cli._console import as_line, data_console, print_message, status_console
+from visionmesh.cli._logs import LogPrinter, level_number
+from visionmesh.cli._options import JobArgument, JobsArgument, MeshOptions, Output, OutputOption
 from visionmesh.cli._run import Exit, exit_of_state, run
 from visionmesh.cli._submit_commands import attach
-from visionmesh.cli._tables import jobs_table
-from visionmesh.client import TERMINAL_STATES, AsyncClient, AsyncJobHandle
-from visionmesh.v1 import job_pb2, vision_pb2
-
-STATES = [
-    name.removeprefix("JOB_STATE_").lower()
-    for name, number in vision_pb2.JobState.items()
-    if number != vision_pb2.JOB_STATE_UNSPECIFIED
-]
-
-
-@dataclass(frozen=True)
-class JobsOptions:
-    """Which jobs are listed, and how."""
-
-    state: Annotated[
-        list[str], typer.Option("--state", "-s", help="Only jobs in this state; repeat for more.")
-    ] = field(default_factory=list)
-    kind: Annotated[
-        list[str], typer.Option("--kind", "-k", help="Only jobs of this kind: train, infer, …")
-    ] = field(default_factory=list)
-    filter: Annotated[
-        str,
-        typer.Option(
-            "--filter", "-f", help='Such as: priority >= 5 AND labels.team = "vision".', show_default=False
-        ),
-    ] = ""
-    order_by: Annotated[
-        str, typer.Option(help="create_time, update_time or priority, with desc after it for falling.")
-    ] = "create_time desc"
-    limit: Annotated[int, typer.Option("--limit", help="Most jobs to list; 0 for all.", min=0)] = 50
-    output: OutputOption = Output.TABLE
-
-
-def jobs(options: JobsOptions, mesh: MeshOptions) -> None:
-    """List jobs, newest first."""
-    run(_jobs(options, mesh))
-
-
-async def _jobs(options: JobsOptions, mesh: MeshOptions) -> Exit:
-    found: list[job_pb2.Job] = []
-    async with AsyncClient(mesh.address) as client:
-        listed = client.list_jobs(
-            job_filter(options.state, options.kind, options.filter),
-            options.order_by,
-            min(options.limit or 500, 500),
-        )
-        async for job in listed:
-            if options.limit and len(found) == options.limit:
-                status_console().print(f"[dim]only the first {options.limit}; --limit 0 lists all[/]")
-                break
-            found.append(job)
-    if options.output is Output.TABLE:
-        if found:
-            data_console().print(jobs_table(found, datetime.now(UTC)))
-        else:
-            status_console().print("No such job. Submit one with: vmesh train --help")
-    elif options.output is Output.JSON:
-        data_console().print_json(data=[as_object(job) for job in found], highlight=False)
-    else:
-        for job in found:
-            print(as_line(job))
-    return Exit.OK
-
-
-def job_filter(states: list[str], kinds: list[str], text: str) -> str:
-    """The filter that all three say together."""
-    for state in states:
-        if state.lower() not in STATES:
-            message = f"{state!r} is not a state; one of {', '.join(STATES)}"
-            raise typer.BadParameter(message, param_hint="--state")
-    terms = [f"state = {'|'.join(state.upper() for state in states)}"] if states else []
-    terms += [f"kind = {'|'.join(kinds)}"] if kinds else []
-    terms += [text] if text else []
-    return " AND ".join(terms)
+from visionmesh.cli._tables import explanation
+from visionmesh.client import TERMINAL_STATES, AsyncClient
+from visionmesh.v1 import progress_pb2
 
 
 def watch(
@@ -99,20 +25,61 @@ def watch(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Follow a job from its beginning to its end; safe to leave and to repeat."""
-    run(_watch(_values.job_name(job), mesh, after, logs, output))
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            handle = client.job(job)
+            await handle.get()
+            if output is Output.TABLE:
+                return await attach(status_console(), handle, output, logs=logs, after=after, at=mesh.flag)
+            async with aclosing(handle.watch(after)) as events:
+                async for event in events:
+                    print(as_line(event), flush=True)
+            return exit_of_state((await handle.get()).state)
+
+    run(work())
 
 
-async def _watch(name: str, mesh: MeshOptions, after: int, logs: bool, output: Output) -> Exit:
-    async with AsyncClient(mesh.address) as client:
-        handle = client.job(name)
-        await handle.get()
-        if output is Output.TABLE:
-            at = f" --address {mesh.address}" if mesh.address else ""
-            return await attach(status_console(), handle, output, logs=logs, after=after, at=at)
-        async with aclosing(handle.watch(after)) as events:
-            async for event in events:
-                print(as_line(event), flush=True)
-        return exit_of_state((await handle.get()).state)
+def logs(
+    job: JobArgument,
+    mesh: MeshOptions,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the job has ended.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", help="Only the last lines, so many.", min=0)
+    ] = None,
+    level: Annotated[
+        str, typer.Option(help="Only lines of this level and above: debug, info, warning, error.")
+    ] = "debug",
+    attempt: Annotated[int | None, typer.Option(help="Only lines of this attempt.", min=1)] = None,
+    timestamps: Annotated[bool, typer.Option("--timestamps", "-t", help="Say when, in UTC.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print what a job has said."""
+    printer = LogPrinter(level_number(level), attempt, output, timestamps=timestamps)
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            handle = client.job(job)
+            kept: deque[progress_pb2.JobEvent] = deque(maxlen=tail)
+            last = 0
+            async for event in handle.events():
+                last = event.sequence
+                if not printer.wants(event):
+                    continue
+                if tail is None:
+                    printer.print(event)
+                else:
+                    kept.append(event)
+            for event in kept:
+                printer.print(event)
+            if follow:
+                async with aclosing(handle.watch(last)) as events:
+                    async for event in events:
+                        if printer.wants(event):
+                            printer.print(event)
+        return Exit.OK
+
+    run(work())
 
 
 def cancel(
@@ -138,51 +105,41 @@ def cancel(
 
     async def work() -> Exit:
         async with AsyncClient(mesh.address) as client:
-            handle = client.job(_values.job_name(job))
+            handle = client.job(job)
             stopped = await handle.cancel(period)
             if wait:
                 stopped = await handle.wait(limit)
-            if output is not Output.TABLE:
-                print(as_line(stopped))
-            elif stopped.state in TERMINAL_STATES:
-                data_console().print(f"{stopped.name} {_words.styled_state(stopped.state)}")
-            else:
-                data_console().print(
-                    f"{stopped.name} is stopping; vmesh watch {stopped.name} shows when it has"
-                )
+        text = f"{stopped.name} {_words.styled_state(stopped.state)}"
+        if stopped.state not in TERMINAL_STATES:
+            text = f"{stopped.name} is stopping; see it end: vmesh watch {stopped.name}{mesh.flag}"
+        print_message(stopped, output, text)
         return Exit.OK
 
     run(work())
 
 
-def result(
-    job: JobArgument,
-    mesh: MeshOptions,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Download every file of the job into this folder.", file_okay=False),
-    ] = None,
-    limit: Annotated[int, typer.Option(help="Predictions and artifacts in the tables.", min=1)] = SHOWN,
-    output: OutputOption = Output.TABLE,
-) -> None:
-    """Show what a job found: metrics, confusion matrix, predictions, files."""
+def explain(job: JobArgument, mesh: MeshOptions, output: OutputOption = Output.TABLE) -> None:
+    """Say why a job is where it is: what it waits for, and what each runner says to it."""
 
     async def work() -> Exit:
         async with AsyncClient(mesh.address) as client:
-            handle = client.job(_values.job_name(job))
-            found = await handle.get()
-            await show_job_result(data_console(), status_console(), handle, found, output, limit)
-            if save is not None:
-                await _save(handle, save)
+            handle = client.job(job)
+            answer = await handle.explain()
+        print_message(answer, output, explanation(handle.name, answer))
         return Exit.OK
 
     run(work())
 
 
-async def _save(handle: AsyncJobHandle, folder: Path) -> None:
-    status = status_console()
-    saved = await save_artifacts(status, handle, folder)
-    for path in saved:
-        status.print(f"saved {path}", soft_wrap=True)
-    if not saved:
-        status.print("The job has no files.")
+def delete(jobs: JobsArgument, mesh: MeshOptions) -> None:
+    """Delete jobs that have ended, with their events, predictions and files."""
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            for job in jobs:
+                handle = client.job(job)
+                await handle.delete()
+                data_console().print(f"{handle.name} deleted")
+        return Exit.OK
+
+    run(work())

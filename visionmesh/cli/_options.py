@@ -9,8 +9,34 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from visionmesh.cli import _completion
+
 JobArgument = Annotated[
-    str, typer.Argument(metavar="JOB", help="The job: jobs/x, or just x.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="The job: jobs/x, or just x.",
+        show_default=False,
+        autocompletion=_completion.jobs,
+    ),
+]
+JobsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="JOB...",
+        help="Jobs: jobs/x, or just x.",
+        show_default=False,
+        autocompletion=_completion.jobs,
+    ),
+]
+RunnerArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUNNER",
+        help="The runner: runners/x, or just x.",
+        show_default=False,
+        autocompletion=_completion.runners,
+    ),
 ]
 
 
@@ -42,11 +68,33 @@ class MeshOptions:
         ),
     ] = ""
 
+    @property
+    def flag(self) -> str:
+        """What completes a command line for this mesh: " --address …", or nothing."""
+        return f" --address {self.address}" if self.address else ""
 
-def command(app: typer.Typer, function: Callable[..., None], *examples: str) -> None:
-    """Make `function` a command; each parameter that is a dataclass stands for its fields."""
+
+def command(
+    app: typer.Typer,
+    function: Callable[..., None],
+    *examples: str,
+    name: str | None = None,
+    panel: str | None = None,
+) -> None:
+    """Make `function` a command; each parameter that is a dataclass stands for its fields.
+
+    Each of `examples` is shown by --help, and run as it is by a test.
+    """
     title = "Example:" if len(examples) == 1 else "Examples:"
-    app.command(epilog="\n\n".join([title, *examples]))(flattened(function))
+    epilog = "\n\n".join([title, *examples])
+    app.command(name, epilog=epilog, rich_help_panel=panel)(flattened(function))
+
+
+def group(app: typer.Typer, name: str, about: str, panel: str | None = None) -> typer.Typer:
+    """A command with commands of its own."""
+    made = typer.Typer(name=name, help=about, no_args_is_help=True)
+    app.add_typer(made, rich_help_panel=panel)
+    return made
 
 
 def flattened(function: Callable[..., None]) -> Callable[..., None]:

@@ -32,14 +32,18 @@ async def show_job_result(
     job: job_pb2.Job,
     output: Output,
     limit: int = SHOWN,
+    at: str = "",
 ) -> None:
-    """Print a job's end and its result: tables to read, or all of it as JSON."""
+    """Print a job's end and its result: tables to read, or all of it as JSON.
+
+    `at` completes the command lines that are proposed.
+    """
     result = await _result(handle)
     if output is Output.TABLE:
-        _show_end(status, job)
+        _show_end(status, job, at)
         if result is not None:
             _tables.show_result(out, result)
-        await _show_lists(out, handle, job, limit)
+        await _show_lists(out, handle, job, limit, at)
     elif output is Output.JSON:
         print(json.dumps(await _everything(handle, job, result), indent=2, ensure_ascii=False))
     else:
@@ -79,7 +83,7 @@ async def _result(handle: AsyncJobHandle) -> result_pb2.Result | None:
         raise
 
 
-def _show_end(status: Console, job: job_pb2.Job) -> None:
+def _show_end(status: Console, job: job_pb2.Job, at: str) -> None:
     took = ""
     if job.HasField("start_time") and job.HasField("end_time"):
         seconds = (job.end_time.ToDatetime() - job.start_time.ToDatetime()).total_seconds()
@@ -87,21 +91,22 @@ def _show_end(status: Console, job: job_pb2.Job) -> None:
     status.print(f"{job.name} {_words.styled_state(job.state)}{took}")
     if job.state == vision_pb2.JOB_STATE_FAILED:
         status.print(f"[red]{escape(job.error.message)}[/]", soft_wrap=True)
-        status.print(f"[dim]Everything that it said:[/] vmesh watch {job.name} --logs")
+        status.print(f"[dim]What it said:[/] vmesh logs {job.name}{at}", soft_wrap=True)
+        status.print(f"[dim]Once more:[/]    vmesh retry {job.name}{at}", soft_wrap=True)
 
 
-async def _show_lists(out: Console, handle: AsyncJobHandle, job: job_pb2.Job, limit: int) -> None:
+async def _show_lists(out: Console, handle: AsyncJobHandle, job: job_pb2.Job, limit: int, at: str) -> None:
     if not (job.HasField("train") or job.HasField("validate")):
         predictions, more = await _first(handle.predictions(), limit)
         if predictions:
             out.print(_tables.predictions_table(predictions))
         if more:
-            out.print(f"[dim]… and more: vmesh result {job.name} -o jsonl[/]")
+            out.print(f"[dim]… and more:[/] vmesh result {job.name} -o jsonl{at}", soft_wrap=True)
     artifacts, more = await _first(handle.artifacts(), limit)
     if artifacts:
         out.print(_tables.artifacts_table(artifacts))
         rest = " (all of them)" if more else ""
-        out.print(f"[dim]Save them{rest} with:[/] vmesh result {job.name} --save DIR")
+        out.print(f"[dim]Save them{rest} with:[/] vmesh result {job.name} --save DIR{at}", soft_wrap=True)
 
 
 async def _first(items: AsyncIterator[Item], limit: int) -> tuple[list[Item], bool]:

@@ -59,6 +59,19 @@ SetOption = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+DetachOption = Annotated[
+    bool,
+    typer.Option("--detach", "-d", help="Print the job's name and return at once.", rich_help_panel=_RUN),
+]
+LogsOption = Annotated[
+    bool, typer.Option("--logs", help="Show every log line, not only warnings.", rich_help_panel=_RUN)
+]
+RequestIdOption = Annotated[
+    str,
+    typer.Option(
+        help="Submitting again with this id returns the same job.", show_default=False, rich_help_panel=_RUN
+    ),
+]
 TASKS = {
     name.removeprefix("TASK_").lower(): number
     for name, number in vision_pb2.Task.items()
@@ -155,25 +168,16 @@ class InferOptions:
 class SubmitOptions:
     """How a job is queued, and what the command does after submitting it."""
 
-    detach: Annotated[
-        bool,
-        typer.Option("--detach", "-d", help="Print the job's name and return at once.", rich_help_panel=_RUN),
-    ] = False
+    detach: DetachOption = False
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check everything, submit nothing.", rich_help_panel=_RUN)
+        bool,
+        typer.Option(
+            "--dry-run", help="Send files and check everything, submit nothing.", rich_help_panel=_RUN
+        ),
     ] = False
     output: OutputOption = Output.TABLE
-    logs: Annotated[
-        bool, typer.Option("--logs", help="Show every log line, not only warnings.", rich_help_panel=_RUN)
-    ] = False
-    request_id: Annotated[
-        str,
-        typer.Option(
-            help="Submitting again with this id returns the same job.",
-            show_default=False,
-            rich_help_panel=_RUN,
-        ),
-    ] = ""
+    logs: LogsOption = False
+    request_id: RequestIdOption = ""
     name: Annotated[
         str,
         typer.Option("--name", "-n", help="A name for people.", show_default=False, rich_help_panel=_QUEUE),

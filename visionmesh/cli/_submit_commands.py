@@ -1,4 +1,4 @@
-"""vmesh train, validate, infer: submit a job and, unless detached, stay with it."""
+"""vmesh train, validate, infer, retry: submit a job and, unless detached, stay with it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,15 +8,24 @@ import typer
 from rich.console import Console
 
 from visionmesh.cli import _specs, _words
-from visionmesh.cli._console import as_json, as_line, data_console, status_console
+from visionmesh.cli._console import as_json, data_console, print_message, status_console
 from visionmesh.cli._follow import follow
 from visionmesh.cli._inputs import Inputs
 from visionmesh.cli._live import Board
-from visionmesh.cli._options import MeshOptions, Output
+from visionmesh.cli._options import JobArgument, MeshOptions, Output, OutputOption
 from visionmesh.cli._result import show_job_result
 from visionmesh.cli._run import Exit, exit_of_state, run
-from visionmesh.cli._specs import InferOptions, SubmitOptions, TrainOptions, ValidateOptions
+from visionmesh.cli._specs import (
+    DetachOption,
+    InferOptions,
+    LogsOption,
+    RequestIdOption,
+    SubmitOptions,
+    TrainOptions,
+    ValidateOptions,
+)
 from visionmesh.client import AsyncClient, AsyncJobHandle
+from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2
 
 DatasetOption = Annotated[
@@ -90,6 +99,25 @@ def infer(
     run(_submit(mesh, submit, build))
 
 
+def retry(
+    job: JobArgument,
+    mesh: MeshOptions,
+    detach: DetachOption = False,
+    request_id: RequestIdOption = "",
+    logs: LogsOption = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Submit a job that has ended once more, as a new job; the old one stays as it is."""
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            again = await client.job(job).retry(request_id or None)
+            status_console().print(f"[dim]{again.name} repeats {client.job(job).name}[/]")
+            return await _stay(mesh, again, output, detach=detach, logs=logs)
+
+    run(work())
+
+
 async def _submit(
     mesh: MeshOptions, options: SubmitOptions, build: Callable[[Inputs], Awaitable[job_pb2.Job]]
 ) -> Exit:
@@ -101,13 +129,22 @@ async def _submit(
         assert handle.latest is not None  # noqa: S101 - create_job has just set it
         if options.dry_run:
             status.print("[green]The job would be accepted.[/] Nothing was submitted.")
-            _print_job(handle.latest, options.output, as_json(handle.latest))
+            print_message(handle.latest, options.output, as_json(handle.latest))
             return Exit.OK
-        if options.detach:
-            status.print(f"[dim]Submitted. Follow it with:[/] vmesh watch {handle.name}{_at(mesh)}")
-            _print_job(handle.latest, options.output, handle.name)
-            return Exit.OK
-        return await attach(status, handle, options.output, logs=options.logs, at=_at(mesh))
+        return await _stay(mesh, handle, options.output, detach=options.detach, logs=options.logs)
+
+
+async def _stay(
+    mesh: MeshOptions, handle: AsyncJobHandle, output: Output, *, detach: bool, logs: bool
+) -> Exit:
+    """Attach to a job that was just submitted, or say how to."""
+    status = status_console()
+    if not detach:
+        return await attach(status, handle, output, logs=logs, at=mesh.flag)
+    assert handle.latest is not None  # noqa: S101 - submitting has just set it
+    status.print(f"[dim]Submitted. Follow it with:[/] vmesh watch {handle.name}{mesh.flag}", soft_wrap=True)
+    print_message(handle.latest, output, handle.name)
+    return Exit.OK
 
 
 async def attach(
@@ -126,20 +163,9 @@ async def attach(
         with Board(status, logs=logs) as board:
             board.add(job)
             job = await follow(board, handle, after)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, MeshError):
         status.print(f"\n{handle.name} goes on. Come back to it, or stop it, with:")
         status.print(f"  vmesh watch {handle.name}{at}\n  vmesh cancel {handle.name}{at}", soft_wrap=True)
         raise
-    await show_job_result(data_console(), status, handle, job, output)
+    await show_job_result(data_console(), status, handle, job, output, at=at)
     return exit_of_state(job.state)
-
-
-def _print_job(job: job_pb2.Job, output: Output, text: str) -> None:
-    if output is Output.TABLE:
-        print(text)
-    else:
-        print(as_json(job) if output is Output.JSON else as_line(job))
-
-
-def _at(mesh: MeshOptions) -> str:
-    return f" --address {mesh.address}" if mesh.address else ""

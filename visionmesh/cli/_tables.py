@@ -4,20 +4,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from visionmesh.audit import Check
 from visionmesh.cli import _words
 from visionmesh.v1 import job_pb2, result_pb2, runner_pb2
 
 _SHOWN_DETECTIONS = 4
+_WHOLE = frozenset({"JOB", "STATE", "ARTIFACT", "RUNNER", "DATASET", "CHECK", "FILE"})
+"""Columns that are never broken over two lines: people copy from them."""
 
 
 def jobs_table(jobs: Iterable[job_pb2.Job], now: datetime) -> Table:
     """One line per job."""
-    table = _table("JOB", "KIND", "STATE", "PROGRESS", "PRIO", "TRY", "AGE", "NAME")
+    table = plain_table("JOB", "KIND", "STATE", "PROGRESS", "PRIO", "TRY", "AGE", "NAME")
     for job in jobs:
         table.add_row(
             job.name,
@@ -82,7 +85,7 @@ def _show_inference(console: Console, inference: result_pb2.InferenceResult) -> 
         f"{inference.avg_inference_time_ms:.1f} ms each in the network"
     )
     if inference.detections_per_class:
-        table = _table("CLASS", "FOUND", right=("FOUND",))
+        table = plain_table("CLASS", "FOUND", right=("FOUND",))
         for name, count in sorted(inference.detections_per_class.items()):
             table.add_row(escape(name), str(count))
         console.print(table)
@@ -91,7 +94,7 @@ def _show_inference(console: Console, inference: result_pb2.InferenceResult) -> 
 def metrics_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
     """Metrics side by side, one line per row."""
     names = _words.ordered({name: 0.0 for metrics in rows.values() for name in metrics})
-    table = _table("", *names, right=names)
+    table = plain_table("", *names, right=names)
     for title, metrics in rows.items():
         table.add_row(title, *(_words.number(metrics[name]) if name in metrics else "" for name in names))
     return table
@@ -100,7 +103,7 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]]) -> Table:
 def per_class_table(classes: Sequence[result_pb2.ClassMetrics]) -> Table:
     """Metrics of each class."""
     names = _words.ordered({name: 0.0 for entry in classes for name in entry.metrics})
-    table = _table("CLASS", "IMAGES", "OBJECTS", *names, right=("IMAGES", "OBJECTS", *names))
+    table = plain_table("CLASS", "IMAGES", "OBJECTS", *names, right=("IMAGES", "OBJECTS", *names))
     for entry in classes:
         values = (_words.number(entry.metrics[name]) if name in entry.metrics else "" for name in names)
         table.add_row(escape(entry.class_name), str(entry.images), str(entry.instances), *values)
@@ -111,7 +114,7 @@ def confusion_table(matrix: result_pb2.ConfusionMatrix) -> Group:
     """Counts of predicted (rows) against true (columns) classes; zeros are dots."""
     labels = list(matrix.labels)
     title = f"confusion matrix (confidence ≥ {matrix.confidence_threshold:g}, IoU ≥ {matrix.iou_threshold:g})"
-    table = _table("predicted \\ true", *labels, right=labels)
+    table = plain_table("predicted \\ true", *labels, right=labels)
     for row, label in enumerate(labels):
         counts = matrix.counts[row * len(labels) : (row + 1) * len(labels)]
         cells = [_count(count, "green" if column == row else "red") for column, count in enumerate(counts)]
@@ -125,7 +128,7 @@ def _count(count: float, style: str) -> Text:
 
 def predictions_table(predictions: Iterable[result_pb2.ImagePrediction]) -> Table:
     """One line per image: what was found, or why nothing could be."""
-    table = _table("#", "IMAGE", "FOUND")
+    table = plain_table("#", "IMAGE", "FOUND")
     for prediction in predictions:
         table.add_row(str(prediction.index), escape(image_name(prediction)), found_text(prediction))
     return table
@@ -153,7 +156,7 @@ def found_text(prediction: result_pb2.ImagePrediction) -> Text:
 
 def artifacts_table(artifacts: Iterable[result_pb2.Artifact]) -> Table:
     """One line per file."""
-    table = _table("ARTIFACT", "TYPE", "SIZE", right=("SIZE",))
+    table = plain_table("ARTIFACT", "TYPE", "SIZE", right=("SIZE",))
     for artifact in artifacts:
         table.add_row(artifact.name, artifact.content_type, _words.size(artifact.size_bytes))
     return table
@@ -171,9 +174,63 @@ def runner_text(runner: runner_pb2.Runner) -> str:
     )
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+def runners_table(runners: Iterable[runner_pb2.Runner], now: datetime) -> Table:
+    """One line per runner."""
+    table = plain_table("RUNNER", "STATE", "FRAMEWORK", "RUNS", "CPUS", "MEMORY", "GPUS", "HEARD", "LABELS")
+    for runner in runners:
+        capacity = runner.capacity
+        table.add_row(
+            runner.name,
+            _words.styled_runner_state(runner.state),
+            escape(f"{runner.framework} {runner.framework_version}".rstrip()),
+            f"{len(runner.attempts)} of {capacity.slots}",
+            f"{capacity.cpus:g}",
+            f"{capacity.memory_bytes / 2**30:.0f} GiB",
+            escape(", ".join(gpu.model for gpu in capacity.gpus)) or "none",
+            f"{_words.age(runner.heartbeat_time, now)} ago",
+            escape(" ".join(f"{key}={value}" for key, value in sorted(runner.labels.items()))),
+        )
+    return table
+
+
+def explanation(job: str, answer: job_pb2.ExplainJobResponse) -> Group:
+    """Why a job is where it is."""
+    parts: list[RenderableType] = [
+        f"[bold]{job}[/] {_words.styled_state(answer.state)}",
+        Text(answer.summary),
+    ]
+    if answer.waiting_for:
+        waits = plain_table("WAITS FOR", "")
+        for reason in answer.waiting_for:
+            until = f" (until {reason.until_time.ToJsonString()})" if reason.HasField("until_time") else ""
+            waits.add_row(reason.reason, escape(reason.message + until))
+        parts.append(waits)
+    if answer.runners:
+        verdicts = plain_table("RUNNER", "TAKES IT", "")
+        for verdict in answer.runners:
+            takes = "[green]yes[/]" if verdict.fits else "[yellow]no[/]"
+            text = verdict.message.removeprefix(f"{verdict.runner} ")
+            verdicts.add_row(verdict.runner, takes, escape(text))
+        parts.append(verdicts)
+    return Group(*parts)
+
+
+def checks_table(checks: Iterable[Check]) -> Table:
+    """What an audit looked at, and what is wrong."""
+    table = plain_table("CHECK", "", "LOOKED AT, AND FOUND")
+    for check in checks:
+        table.add_row(
+            check.name, "[bold red]wrong[/]" if check.problems else "[green]ok[/]", escape(check.summary)
+        )
+        for problem in check.problems:
+            table.add_row("", "", Text(problem, style="red"))
+    return table
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """A table without lines; the columns in `right` are aligned there."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         justify: Literal["left", "right"] = "right" if column in right else "left"
-        table.add_column(escape(column), justify=justify, no_wrap=column in ("JOB", "STATE", "ARTIFACT"))
+        table.add_column(escape(column), justify=justify, no_wrap=column in _WHOLE)
     return table

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from visionmesh.v1 import job_pb2, vision_pb2
+from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 STATE_STYLES = {
     vision_pb2.JOB_STATE_PENDING: "yellow",
@@ -15,6 +15,11 @@ STATE_STYLES = {
     vision_pb2.JOB_STATE_SUCCEEDED: "green",
     vision_pb2.JOB_STATE_FAILED: "bold red",
     vision_pb2.JOB_STATE_CANCELLED: "magenta",
+}
+RUNNER_STATE_STYLES = {
+    runner_pb2.RUNNER_STATE_ONLINE: "green",
+    runner_pb2.RUNNER_STATE_DRAINING: "yellow",
+    runner_pb2.RUNNER_STATE_OFFLINE: "red",
 }
 METRIC_ORDER = (
     "train_loss",
@@ -41,6 +46,15 @@ def styled_state(state: "vision_pb2.JobState.ValueType") -> str:
     """The state's name in its colour, as console markup."""
     style = STATE_STYLES.get(state, "default")
     return f"[{style}]{state_name(state)}[/]"
+
+
+def styled_runner_state(state: "runner_pb2.RunnerState.ValueType") -> str:
+    """The runner's state in its colour, as console markup."""
+    try:
+        name = runner_pb2.RunnerState.Name(state).removeprefix("RUNNER_STATE_")
+    except ValueError:
+        name = f"STATE {state}"
+    return f"[{RUNNER_STATE_STYLES.get(state, 'default')}]{name}[/]"
 
 
 def stage_name(stage: "vision_pb2.Stage.ValueType") -> str:

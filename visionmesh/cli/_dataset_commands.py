@@ -1,0 +1,148 @@
+"""vmesh datasets: labelled images, sent, checked, listed, deleted."""
+
+import json
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visionmesh.cli._completion import datasets as complete_datasets
+from visionmesh.cli._console import data_console, print_message, print_messages, status_console
+from visionmesh.cli._dataset_tables import dataset_view, datasets_table, report_view
+from visionmesh.cli._options import MeshOptions, Output, OutputOption
+from visionmesh.cli._run import Exit, run
+from visionmesh.cli._sending import Sending
+from visionmesh.client import AsyncClient
+from visionmesh.datasets import archives, yolo
+from visionmesh.v1 import dataset_pb2
+
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="PATH", help="A folder or zip in the YOLO layout.", exists=True, resolve_path=True
+    ),
+]
+DatasetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="The dataset: datasets/x, or just x.",
+        show_default=False,
+        autocompletion=complete_datasets,
+    ),
+]
+DatasetsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATASET...",
+        help="Datasets: datasets/x, or just x.",
+        show_default=False,
+        autocompletion=complete_datasets,
+    ),
+]
+
+
+def create(
+    source: SourceArgument,
+    mesh: MeshOptions,
+    dataset_id: Annotated[
+        str, typer.Option("--id", help="The x of datasets/x. Default: given by the mesh.", show_default=False)
+    ] = "",
+    name: Annotated[
+        str,
+        typer.Option("--name", "-n", help="A name for people. Default: the folder's.", show_default=False),
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, store nothing.")] = False,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Send a folder or zip, have every label checked, and keep it as a dataset."""
+
+    async def work() -> Exit:
+        status = status_console()
+        async with AsyncClient(mesh.address) as client:
+            with Sending(status, source.name, then="checking") as told:
+                made = await client.create_dataset(source, dataset_id, name or source.stem, told, dry_run)
+        if dry_run:
+            status.print("[green]The dataset would be accepted.[/] Nothing was stored.")
+        print_message(made, output, dataset_view(made))
+        return Exit.OK
+
+    run(work())
+
+
+def list_(
+    mesh: MeshOptions,
+    limit: Annotated[int, typer.Option("--limit", help="Most datasets to list; 0 for all.", min=0)] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List datasets, newest first."""
+
+    async def work() -> Exit:
+        found: list[dataset_pb2.Dataset] = []
+        async with AsyncClient(mesh.address) as client:
+            async for dataset in client.list_datasets():
+                if limit and len(found) == limit:
+                    status_console().print(f"[dim]only the first {limit}; --limit 0 lists all[/]")
+                    break
+                found.append(dataset)
+        none = f"No datasets yet. Create one: vmesh datasets create ./folder{mesh.flag}"
+        print_messages(found, output, datasets_table(found, datetime.now(UTC)), none)
+        return Exit.OK
+
+    run(work())
+
+
+def show(dataset: DatasetArgument, mesh: MeshOptions, output: OutputOption = Output.TABLE) -> None:
+    """Show one dataset: its classes, its splits, where it lies."""
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            found = await client.dataset(dataset)
+        print_message(found, output, dataset_view(found))
+        return Exit.OK
+
+    run(work())
+
+
+def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
+    """Check a folder or zip on this machine, as the mesh would, without sending it.
+
+    Exit code 2 if something is wrong with it.
+    """
+    try:
+        report = _report(source)
+    except archives.BadArchive as bad:
+        report = yolo.DatasetReport()
+        report.add_problem(source.name, 0, str(bad))
+    if output is Output.TABLE:
+        data_console().print(report_view(report))
+    else:
+        print(json.dumps(asdict(report), indent=2 if output is Output.JSON else None, ensure_ascii=False))
+    if report.problem_count:
+        raise typer.Exit(Exit.REFUSED)
+
+
+def _report(source: Path) -> yolo.DatasetReport:
+    if source.is_dir():
+        return yolo.check_folder(source)
+    with tempfile.TemporaryDirectory(prefix="visionmesh-") as folder:
+        with status_console().status(f"Unpacking {source.name}…"):
+            archives.unpack(source, Path(folder) / "files")
+        return yolo.check_folder(Path(folder) / "files")
+
+
+def delete(datasets: DatasetsArgument, mesh: MeshOptions) -> None:
+    """Delete datasets that no unfinished job uses, with their files."""
+
+    async def work() -> Exit:
+        async with AsyncClient(mesh.address) as client:
+            for dataset in datasets:
+                found = await client.dataset(dataset)
+                await client.delete_dataset(found.name)
+                data_console().print(f"{found.name} deleted")
+        return Exit.OK
+
+    run(work())
