@@ -7,14 +7,19 @@ import logging
 import os
 import signal
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import structlog
 
 from scheduler import settings as configuration
-from scheduler.server import serve
+from scheduler.refusal import CannotStart, Refusal
+from scheduler.server import Running, serve
 from scheduler.settings import BadSettings, Settings
-from scheduler.store.migrate import NewerDatabase
+
+EXIT_REFUSED = 2
+
+Tell: TypeAlias = Callable[[dict[str, object]], None]
 
 log = structlog.get_logger("scheduler")
 
@@ -22,48 +27,72 @@ log = structlog.get_logger("scheduler")
 def main() -> int:
     """Read flags and environment, then serve; the exit code."""
     flags = _flags()
-    ready_file = flags.pop("ready_file")
+    tell = _teller(flags.pop("ready_fd"))
     try:
-        settings = configuration.read(**flags)
-    except BadSettings as bad:
-        print(f"scheduler: a setting is wrong.\n{bad}", file=sys.stderr)
-        return 2
-    _log_to_stderr(settings.log_level)
-    try:
-        asyncio.run(_run(settings, ready_file))
-    except (OSError, NewerDatabase) as error:
-        print(f"scheduler: {error}", file=sys.stderr)
-        return 1
+        asyncio.run(_run(_settings(flags), tell))
+    except CannotStart as refused:
+        print(f"scheduler: {refused} [{refused.reason}]", file=sys.stderr)
+        tell({"reason": refused.reason, "message": str(refused)})
+        return EXIT_REFUSED
     return 0
 
 
-def _flags() -> dict[str, object]:
-    parser = argparse.ArgumentParser(prog="python -m scheduler", description=__doc__)
+def _flags() -> dict[str, Any]:
+    parser = argparse.ArgumentParser(
+        prog="python -m scheduler",
+        description=__doc__,
+        epilog="Exit codes: 0 stopped, 2 refused to start; the last line says why.",
+    )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default 50051)")
     parser.add_argument("--data-dir", help="folder of database and objects (default ~/.visionmesh)")
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
-    parser.add_argument("--ready-file", type=Path, help="write address and pid here, as JSON, when serving")
+    parser.add_argument(
+        "--ready-fd",
+        type=int,
+        metavar="FD",
+        help="descriptor that is told, as one line of JSON, address and pid when serving, "
+        "or reason and message of a refusal to start",
+    )
     return vars(parser.parse_args())
 
 
-async def _run(settings: Settings, ready_file: object) -> None:
+def _settings(flags: dict[str, Any]) -> Settings:
+    try:
+        settings = configuration.read(**flags)
+    except BadSettings as bad:
+        raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {bad}") from bad
+    _log_to_stderr(settings.log_level)
+    return settings
+
+
+async def _run(settings: Settings, tell: Tell) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with serve(settings) as running:
         log.info("serving", address=running.address, data=str(settings.folder))
-        if isinstance(ready_file, Path):
-            _announce(ready_file, running.address)
+        tell(_announcement(running))
         await stop.wait()
         log.info("stopping")
 
 
-def _announce(path: Path, address: str) -> None:
-    scratch = path.with_name(path.name + ".part")
-    scratch.write_text(json.dumps({"address": address, "pid": os.getpid()}))
-    scratch.replace(path)
+def _announcement(running: Running) -> dict[str, object]:
+    told: dict[str, object] = {"address": running.address, "pid": os.getpid()}
+    if running.upgrade is not None:
+        done = running.upgrade
+        told["upgrade"] = {"before": done.before, "after": done.after, "backup": str(done.backup or "")}
+    return told
+
+
+def _teller(ready_fd: int | None) -> Tell:
+    def tell(message: dict[str, object]) -> None:
+        if ready_fd is not None:
+            with open(ready_fd, "w") as file:  # noqa: PTH123 - a descriptor has no path
+                file.write(json.dumps(message) + "\n")
+
+    return tell
 
 
 def _log_to_stderr(level: str) -> None:

@@ -11,18 +11,24 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message
 
-from scheduler.catalog import Catalog, FileRecord, is_image
+from scheduler.catalog import IMAGE_SUFFIXES, Catalog, FileRecord, is_image
 from scheduler.core.model import TERMINAL, JobState
+from scheduler.oversize import too_large
 from scheduler.store import datasets, history, present
 from scheduler.store.claims import Claim
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid
+from visionmesh.limits import MAX_REQUEST_BYTES, MIB
 from visionmesh.storage import BadKey, ObjectStore
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
+MAX_IMAGE_LIST_BYTES = MAX_REQUEST_BYTES - 4 * MIB
+"""An assignment names each image: about 300 bytes for one, so some hundred thousand fit."""
+
+_IMAGES = f"Images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}."
 
 
 @dataclass(frozen=True)
@@ -126,7 +132,8 @@ class InputResolver:
         store, key = self._place(name, field)
         found = await store.stat(key)
         if found is None:
-            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"there is no object {name!r}")
+            text = f"there is no object {name!r}. Check the spelling, or upload the file and name the upload."
+            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, text)
         return runner_pb2.ObjectInput(
             uri=name, size_bytes=found.size_bytes, sha256=found.sha256 or "", display_name=name
         )
@@ -145,7 +152,8 @@ class InputResolver:
         maker = await present.job(connection, names.job_id(name))
         if maker is None:
             absent = names.job_name(names.job_id(name))
-            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"there is no job {absent!r}")
+            text = f"there is no job {absent!r}. List what there is, and check the spelling."
+            raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, text)
         state = JobState(vision_pb2.JobState.Name(maker.state).removeprefix("JOB_STATE_"))
         coming = maker.WhichOneof("spec") == "train" and names.artifact_path(name) in CHECKPOINT_ARTIFACTS
         if may_come and coming and state not in TERMINAL:
@@ -185,7 +193,13 @@ class InputResolver:
                 text = "no media store is configured. Give uris, an upload or dataset_images."
                 raise invalid(Reason.UNSUPPORTED, f"{field}.media_store", text)
         if not found:
-            raise invalid(Reason.IMAGES_NOT_FOUND, field, "there is no image in it")
+            raise invalid(Reason.IMAGES_NOT_FOUND, field, f"there is no image in it. {_IMAGES}")
+        size = sum(image.ByteSize() for image in found)
+        if size > MAX_IMAGE_LIST_BYTES:
+            instead = "Make several jobs of them."
+            raise too_large(
+                field, f"The list of its {len(found)} images", size, MAX_IMAGE_LIST_BYTES, instead
+            )
         return found
 
     async def _split_images(
@@ -194,7 +208,7 @@ class InputResolver:
         dataset = await self._dataset(connection, wanted.dataset, f"{field}.dataset")
         split = wanted.split or next((s for s in ("test", "val") if s in dataset.splits), "train")
         if split not in dataset.splits:
-            text = f"{wanted.dataset} has no split {split!r}, but {', '.join(dataset.splits)}"
+            text = f"{wanted.dataset} has no split {split!r}. Choose one of {', '.join(dataset.splits)}."
             raise invalid(Reason.IMAGES_NOT_FOUND, f"{field}.split", text)
         prefix = self._catalog.dataset_prefix(names.dataset_id(wanted.dataset))
         files = await self._catalog.manifest(prefix)
@@ -227,7 +241,8 @@ class InputResolver:
             one = await store.stat(key)
             found = [one] if one is not None else []
         if not found:
-            raise invalid(Reason.IMAGES_NOT_FOUND, field, f"there is no image at {uri!r}")
+            text = f"there is no image at {uri!r}. A folder's URI ends in /. {_IMAGES}"
+            raise invalid(Reason.IMAGES_NOT_FOUND, field, text)
         return [
             runner_pb2.ObjectInput(
                 uri=store.uri(obj.key),
@@ -244,7 +259,8 @@ class InputResolver:
             try:
                 key = store.key_of(uri)
             except BadKey as bad:
-                raise invalid(Reason.BAD_URI, field, f"{uri!r} cannot be used: {bad}") from None
+                text = f"{uri!r} cannot be used: {bad}. Name a file as it lies in the store, or upload it."
+                raise invalid(Reason.BAD_URI, field, text) from None
             if key is not None:
                 return store, key
         text = (

@@ -11,7 +11,10 @@ import structlog
 from scheduler.catalog import Catalog
 from scheduler.hub import Hub
 from scheduler.inputs import InputResolver
+from scheduler.listen import bind
+from scheduler.lock import claimed
 from scheduler.publishing import Publisher
+from scheduler.refusal import CannotStart, Refusal
 from scheduler.services.acceptance import Acceptance
 from scheduler.services.dataset import DatasetService
 from scheduler.services.health import HealthServicer, add_health
@@ -24,6 +27,8 @@ from scheduler.services.runner import RunnerService
 from scheduler.services.tail import Patience
 from scheduler.settings import Settings
 from scheduler.store.commit import GroupCommitter
+from scheduler.store.engine import sqlite_file
+from scheduler.store.migrate import Upgrade
 from scheduler.store.store import Store
 from scheduler.sweeper import Sweeper
 from visionmesh.limits import MAX_RECEIVED_BYTES
@@ -61,27 +66,46 @@ class Running:
     address: str
     server: grpc.aio.Server
     health: HealthServicer
+    upgrade: Upgrade | None
+    """What was done to a database that was behind."""
 
 
 @asynccontextmanager
 async def serve(settings: Settings) -> AsyncIterator[Running]:
-    """Serve until the context is left. Raises OSError if the address cannot be had."""
+    """Serve until the context is left. Raises CannotStart."""
     hub = Hub()
-    store = Store(settings.resolved_database_url(), hub.publish)
+    catalog, store = _opened(settings, hub)
+    with claimed(settings.folder, sqlite_file(settings.resolved_database_url())) as claim:
+        async with _serving(settings, hub, store, catalog) as running:
+            claim.announce(running.address)
+            yield running
+
+
+def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store]:
     try:
-        await store.open()
+        datasets, artifacts = settings.resolved_datasets_url(), settings.resolved_artifacts_url()
+        catalog = Catalog(open_store(datasets), open_store(artifacts))
+        return catalog, Store(settings.resolved_database_url(), hub.publish)
+    except ValueError as error:
+        raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {error}") from error
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog) -> AsyncIterator[Running]:
+    try:
         committer = GroupCommitter(store)
         sweeper = Sweeper(store, hub, settings)
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-        _add_services(server, settings, store, hub, committer, sweeper)
+        _add_services(server, settings, store, hub, committer, sweeper, catalog)
         health = add_health(server)
         add_reflection(server)
-        port = _bind(server, settings)
+        port = bind(server, settings.host, settings.port)
+        upgrade = await store.open()
         background = [asyncio.create_task(committer.run()), asyncio.create_task(sweeper.run())]
         await server.start()
         await health.serve()
         try:
-            yield Running(f"{settings.host}:{port}", server, health)
+            yield Running(f"{settings.host}:{port}", server, health, upgrade)
         finally:
             await health.enter_graceful_shutdown()
             await server.stop(grace=0.5)
@@ -93,19 +117,6 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
         await store.close()
 
 
-def _bind(server: grpc.aio.Server, settings: Settings) -> int:
-    try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise OSError(
-            f"{settings.host}:{settings.port} cannot be listened on; something else has it. "
-            "Stop that, or choose another port (0 takes a free one)."
-        )
-    return port
-
-
 def _add_services(
     server: grpc.aio.Server,
     settings: Settings,
@@ -113,10 +124,8 @@ def _add_services(
     hub: Hub,
     committer: GroupCommitter,
     sweeper: Sweeper,
+    catalog: Catalog,
 ) -> None:
-    catalog = Catalog(
-        open_store(settings.resolved_datasets_url()), open_store(settings.resolved_artifacts_url())
-    )
     resolver = InputResolver(store, catalog)
     patience = Patience(settings.bookmark_seconds, settings.stalled_watcher_seconds)
     job_pb2_grpc.add_JobServiceServicer_to_server(

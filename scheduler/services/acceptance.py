@@ -2,11 +2,13 @@
 
 from scheduler.admission import check_against_manifest, references
 from scheduler.inputs import InputResolver
+from scheduler.oversize import too_large
 from scheduler.store import datasets, history, runners
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, invalid, invalid_fields
+from visionmesh.limits import MAX_JOB_BYTES
 from visionmesh.v1 import job_pb2
 
 
@@ -17,7 +19,13 @@ class Acceptance:
         self._store, self._resolver = store, resolver
 
     async def check(self, job: job_pb2.Job) -> None:
-        """Raise INVALID_ARGUMENT if the job names what does not exist or what its framework refuses."""
+        """Raise INVALID_ARGUMENT if the job names what does not exist or what its framework refuses.
+
+        MESSAGE_TOO_LARGE if it is too large itself, or reads so many images that no runner can be told.
+        """
+        if job.ByteSize() > MAX_JOB_BYTES:
+            instead = "Upload the images as a zip, or make a dataset of them, and name that."
+            raise too_large("job", "The job", job.ByteSize(), MAX_JOB_BYTES, instead)
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
             await self._resolver.resolve(connection, job, may_come=True)

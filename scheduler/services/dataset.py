@@ -74,7 +74,11 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         async with self._store.read() as connection:
             found = await datasets.upload(connection, names.upload_id(request.upload))
         if found is None:
-            raise invalid(Reason.NOT_FOUND, "upload", f"there is no upload {request.upload!r}")
+            raise invalid(
+                Reason.NOT_FOUND,
+                "upload",
+                f"there is no upload {request.upload!r}. Upload the archive first.",
+            )
         with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
             folder = Path(scratch) / "files"
             entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import CursorResult, Executable, event, text
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scheduler.store.schema import instant
@@ -75,6 +76,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = async_url(url)
+        self.path = sqlite_file(url)
         self.engine: AsyncEngine = create_async_engine(self.url)
         self._is_sqlite = self.engine.dialect.name == "sqlite"
         self._writing = asyncio.Lock()
@@ -84,6 +86,11 @@ class Database:
             # which a busy event loop makes 15 times slower.
             self.engine.dialect.use_insertmanyvalues_wo_returning = True
             _prepare_sqlite(self.engine)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a path, or a URL without its password."""
+        return str(self.path) if self.path is not None else make_url(self.url).render_as_string()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -109,20 +116,36 @@ class Database:
         finally:
             await asyncio.shield(self._start(self._end_writing(connection, commit=done)))
 
-    async def _begin(self, *, immediate: bool) -> Connection:
+    @asynccontextmanager
+    async def rebuild(self) -> AsyncIterator[Connection]:
+        """A writing transaction in which tables may be replaced, for migrations.
+
+        SQLite replaces a table by dropping it, and a drop would delete, by ON DELETE CASCADE, what
+        points to its rows: foreign keys are off here. Check them before the end.
+        """
+        connection = await self._opened(self._begin_writing(rebuild=True), self._end_writing)
+        done = False
+        try:
+            yield connection
+            done = True
+        finally:
+            await asyncio.shield(self._start(self._end_writing(connection, commit=done)))
+            await self.engine.dispose()  # no connection without foreign keys goes back into the pool
+
+    async def _begin(self, *, immediate: bool, rebuild: bool = False) -> Connection:
         raw = await self.engine.connect()
         try:
-            await raw.execution_options(begin_immediate=immediate)
+            await raw.execution_options(begin_immediate=immediate, foreign_keys_off=rebuild)
             await raw.begin()
         except BaseException:
             await raw.close()
             raise
         return Connection(raw, self._start)
 
-    async def _begin_writing(self) -> Connection:
+    async def _begin_writing(self, *, rebuild: bool = False) -> Connection:
         await self._writing.acquire()
         try:
-            return await self._begin(immediate=True)
+            return await self._begin(immediate=True, rebuild=rebuild)
         except BaseException:
             self._writing.release()
             raise
@@ -179,17 +202,30 @@ class Database:
         await self.engine.dispose()
 
 
+def sqlite_file(url: str) -> Path | None:
+    """The file that `url` names; None for a database in memory or on a server. Raises ValueError."""
+    parsed = _parsed(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database)).resolve()
+
+
+def _parsed(url: str) -> URL:
+    try:
+        return make_url(url)
+    except ArgumentError:
+        raise ValueError(f"DATABASE_URL {url!r} is no database URL; write sqlite:///PATH") from None
+
+
 def async_url(url: str) -> str:
-    """`url` with the asynchronous driver: sqlite:///x becomes sqlite+aiosqlite:///x."""
-    parsed = make_url(url)
+    """`url` with the asynchronous driver: sqlite:///x becomes sqlite+aiosqlite:///x. Raises ValueError."""
+    parsed = _parsed(url)
     if parsed.drivername == "sqlite":
         parsed = parsed.set(drivername="sqlite+aiosqlite")
     if parsed.get_backend_name() != "sqlite":
         raise ValueError(
             f"DATABASE_URL {parsed.render_as_string()!r}: only sqlite:///PATH is supported in this version"
         )
-    if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     return parsed.render_as_string(hide_password=False)
 
 
@@ -205,8 +241,10 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: SyncConnection) -> None:
-        immediate = connection.get_execution_options().get("begin_immediate", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        options = connection.get_execution_options()
+        if options.get("foreign_keys_off", False):  # inside a transaction this pragma does nothing
+            connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("begin_immediate", False) else "BEGIN")
 
 
 def _configure(cursor: Any) -> None:

@@ -48,9 +48,9 @@ class Store:
         self._database = Database(url)
         self._on_commit = on_commit
 
-    async def open(self) -> None:
-        """Bring the schema up to date."""
-        await migrate.upgrade(self._database)
+    async def open(self) -> migrate.Upgrade | None:
+        """Bring the schema up to date; what was done if it was behind. Raises CannotStart."""
+        return await migrate.upgrade(self._database)
 
     async def close(self) -> None:
         """Close every connection."""

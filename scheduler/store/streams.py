@@ -7,23 +7,35 @@ transaction and is told the number that it reached, or is refused and leaves not
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import grpc
 import protovalidate
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import status_pb2
 
 from scheduler.core.machine import IllegalEvent
 from scheduler.core.model import LIVE, AssignmentAccepted, AttemptEnded, AttemptStarted, AttemptState, Cause
 from scheduler.store.record import JobRecord
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, not_found, superseded
+from visionmesh.limits import MAX_ERROR_BYTES, MAX_ITEM_BYTES, MAX_UPDATE_BYTES
 from visionmesh.v1 import job_pb2, progress_pb2, result_pb2, vision_pb2
 
 M = TypeVar("M", bound=Message)
 
 SCHEDULER_ONLY = frozenset({"rejected", "state_changed"})
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a message can never be accepted."""
+
+    reason: str
+    """For programs."""
+    message: str
+    """For people."""
 
 
 @dataclass
@@ -37,36 +49,61 @@ class StreamWrite(Generic[M]):
     attempt: int
     first_number: int
     messages: Sequence[M]
-    problems: Sequence[str | None] = field(init=False)
-    """Why each message can never be accepted; None where nothing is wrong with it."""
+    problems: Sequence[Problem | None] = field(init=False)
+    """What is wrong with each message, if anything is."""
+
+    max_bytes: ClassVar[int] = MAX_ITEM_BYTES
+    reason: ClassVar[str] = "INVALID"
 
     def __post_init__(self) -> None:
-        self.problems = [self.problem(message) for message in self.messages]
+        self.problems = [self._problem(message) for message in self.messages]
+
+    def _problem(self, message: M) -> Problem | None:
+        if self.is_too_large(message):
+            text = f"it takes {message.ByteSize()} bytes, and at most {self.max_bytes} are stored"
+            return Problem(Reason.MESSAGE_TOO_LARGE, text)
+        broken = self.broken_rules(message)
+        return Problem(self.reason, broken) if broken else None
+
+    @classmethod
+    def is_too_large(cls, message: M) -> bool:
+        """Whether watchers and lists could not be sent the message."""
+        return message.ByteSize() > cls.max_bytes
 
     @staticmethod
-    def problem(message: Any) -> str | None:
-        """What is wrong with a message."""
+    def broken_rules(message: Any) -> str:
+        """What is wrong with a message; empty if nothing is."""
         violations = protovalidate.collect_violations(message)
-        return "; ".join(violation.proto.message for violation in violations) or None
+        return "; ".join(violation.proto.message for violation in violations)
 
 
 class ProgressWrite(StreamWrite[progress_pb2.ProgressUpdate]):
     """Part of a ReportProgress stream."""
 
+    max_bytes = MAX_UPDATE_BYTES
+    reason = "INVALID_UPDATE"
+
+    @classmethod
+    def is_too_large(cls, message: progress_pb2.ProgressUpdate) -> bool:
+        """The end of an attempt is never turned away: its error is cut instead."""
+        return not message.HasField("attempt_ended") and super().is_too_large(message)
+
     @staticmethod
-    def problem(message: Any) -> str | None:
-        """What is wrong with an update."""
+    def broken_rules(message: Any) -> str:
+        """What is wrong with an update; empty if nothing is."""
         kind = message.WhichOneof("update")
         if kind is None:
             return "it holds no update that this scheduler knows"
         if kind in SCHEDULER_ONLY:
             return f"{kind} is written by the scheduler only"
         # Every rule is about what is inside; without the walk through the oneof it takes a third of the time.
-        return StreamWrite.problem(getattr(message, kind))
+        return StreamWrite.broken_rules(getattr(message, kind))
 
 
 class ResultsWrite(StreamWrite[result_pb2.ResultItem]):
     """Part of a PublishResults stream."""
+
+    reason = "INVALID_RESULT"
 
 
 @dataclass
@@ -116,7 +153,7 @@ def apply_write(record: JobRecord | None, write: StreamWrite[Any], now: datetime
 def _apply_all(
     record: JobRecord,
     write: StreamWrite[Any],
-    new: Sequence[tuple[Any, str | None]],
+    new: Sequence[tuple[Any, Problem | None]],
     committed: int,
     now: datetime,
     found: Found,
@@ -134,7 +171,7 @@ def _apply_all(
             elif problem is None:
                 _apply_item(record, message, now, found)
             else:
-                _reject(record, number, "INVALID_RESULT", problem, now)
+                _reject(record, number, problem, now)
         except MeshError as error:
             reached.error = error
             break
@@ -168,7 +205,7 @@ def _apply_update(
     record: JobRecord,
     update: progress_pb2.ProgressUpdate,
     number: int,
-    problem: str | None,
+    problem: Problem | None,
     now: datetime,
     found: Found,
 ) -> None:
@@ -176,9 +213,9 @@ def _apply_update(
         try:
             _follow(record, update, now)
         except IllegalEvent as illegal:
-            problem = str(illegal)
+            problem = Problem(ProgressWrite.reason, str(illegal))
     if problem is not None:
-        _reject(record, number, "INVALID_UPDATE", problem, now, update.event_time)
+        _reject(record, number, problem, now, update.event_time)
         return
     if update.WhichOneof("update") == "epoch_completed":
         found.epochs.append(
@@ -194,13 +231,12 @@ def _apply_update(
 def _reject(
     record: JobRecord,
     number: int,
-    reason: str,
-    problem: str,
+    problem: Problem,
     now: datetime,
     event_time: Timestamp | None = None,
 ) -> None:
     """Put what was wrong into the history, in the place of a message that can never be accepted."""
-    rejected = progress_pb2.Rejected(number=number, reason=reason, message=problem)
+    rejected = progress_pb2.Rejected(number=number, reason=problem.reason, message=problem.message)
     update = progress_pb2.ProgressUpdate(event_time=event_time, rejected=rejected)
     if event_time is None:
         update.event_time.FromDatetime(now)
@@ -239,6 +275,8 @@ def _end_attempt(record: JobRecord, update: progress_pb2.ProgressUpdate, now: da
         raise MeshError(grpc.StatusCode.FAILED_PRECONDITION, Reason.RESULTS_OUTSTANDING, message, metadata)
     outcome = AttemptState(vision_pb2.AttemptState.Name(ended.outcome).removeprefix("ATTEMPT_STATE_"))
     cause = Cause(vision_pb2.AttemptCause.Name(ended.cause).removeprefix("ATTEMPT_CAUSE_"))
+    if ended.HasField("error"):
+        _shorten(ended.error)
     error = ended.error if ended.HasField("error") else None
     before = len(record.event_rows), record.sequence
     record.append(update, now)
@@ -248,6 +286,16 @@ def _end_attempt(record: JobRecord, update: progress_pb2.ProgressUpdate, now: da
         del record.event_rows[before[0] :]
         record.sequence = before[1]
         raise
+
+
+def _shorten(error: status_pb2.Status) -> None:
+    """Cut an error that would make its job too large to be listed."""
+    if error.ByteSize() <= MAX_ERROR_BYTES:
+        return
+    longest = MAX_ERROR_BYTES // 2
+    error.message = error.message.encode()[:longest].decode(errors="ignore") + "…"
+    while error.ByteSize() > MAX_ERROR_BYTES and error.details:
+        del error.details[-1]  # the ErrorInfo comes first, and is short
 
 
 def summarize(progress: job_pb2.JobProgress, update: progress_pb2.ProgressUpdate) -> bool:
