@@ -117,7 +117,8 @@ class MigrationFailed(CannotStart):
         super().__init__(
             Refusal.MIGRATION_FAILED,
             f"The database {database.place} could not be brought from revision {before!r} to {after!r}: "
-            f"{why}. It is as it was.{kept} Mend the cause and start again, or start the version that wrote it.",
+            f"{why}. It is as it was.{kept} "
+            "Mend the cause and start again, or start the version that wrote it.",
         )
 
 

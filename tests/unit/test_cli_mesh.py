@@ -20,12 +20,18 @@ import grpc
 from visionmesh.v1 import runner_pb2, runner_pb2_grpc
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 parser = argparse.ArgumentParser()
-for name in ("--host", "--port", "--data-dir", "--ready-file"):
+for name in ("--host", "--port", "--data-dir", "--ready-fd"):
     parser.add_argument(name)
 options = parser.parse_args()
 folder = pathlib.Path(options.data_dir)
 if (folder / "broken").exists():
-    sys.exit("the database is of a newer version")
+    sys.exit("nobody knows why")
+def tell(message):
+    with open(int(options.ready_fd), "w") as ready:
+        ready.write(json.dumps(message) + "\\n")
+if (folder / "refuses").exists():
+    tell({"reason": "DATABASE_NEWER", "message": "The database is newer. Start that version."})
+    sys.exit(2)
 class Runners(runner_pb2_grpc.RunnerServiceServicer):
     def ListRunners(self, request, context):
         online = [path.name for path in folder.glob("runners/*/here")]
@@ -35,9 +41,10 @@ server = grpc.server(ThreadPoolExecutor(4))
 runner_pb2_grpc.add_RunnerServiceServicer_to_server(Runners(), server)
 port = server.add_insecure_port(f"{options.host}:{options.port}")
 server.start()
-ready = pathlib.Path(options.ready_file)
-ready.with_suffix(".tmp").write_text(json.dumps({"address": f"{options.host}:{port}", "pid": os.getpid()}))
-ready.with_suffix(".tmp").rename(ready)
+told = {"address": f"{options.host}:{port}", "pid": os.getpid()}
+if (folder / "upgrades").exists():
+    told["upgrade"] = {"before": "0001", "after": "0002", "backup": "visionmesh.db.backup-0001"}
+tell(told)
 signal.sigwait([signal.SIGTERM])
 with (folder / "order").open("a") as order:
     order.write("scheduler\\n")
@@ -92,7 +99,6 @@ def test_runners_stop_before_the_scheduler_and_nothing_is_left(data_dir: Path) -
     assert len(pids) == 3
     assert not any(is_alive(pid) for pid in pids)
     assert (data_dir / "order").read_text().split() == ["runner", "runner", "scheduler"]
-    assert list(data_dir.glob("ready-*")) == []
 
 
 def test_a_scheduler_that_does_not_start_is_reported_with_its_log(data_dir: Path) -> None:
@@ -102,8 +108,20 @@ def test_a_scheduler_that_does_not_start_is_reported_with_its_log(data_dir: Path
         async with local_mesh(MeshSettings(data_dir)):
             pass
 
-    with pytest.raises(LocalMeshError, match=r"scheduler ended with code 1(.|\n)*newer version"):
+    with pytest.raises(LocalMeshError, match=r"scheduler ended with code 1(.|\n)*nobody knows why"):
         asyncio.run(run())
+
+
+def test_a_scheduler_that_refuses_is_told_in_its_own_words(data_dir: Path) -> None:
+    (data_dir / "refuses").touch()
+
+    async def run() -> None:
+        async with local_mesh(MeshSettings(data_dir)):
+            pass
+
+    with pytest.raises(LocalMeshError, match=r"^The database is newer\. Start that version\.$") as refused:
+        asyncio.run(run())
+    assert refused.value.reason == "DATABASE_NEWER"
 
 
 def test_a_process_that_dies_ends_the_work_and_the_mesh(data_dir: Path) -> None:
@@ -162,7 +180,7 @@ def test_up_fails_when_a_process_dies(data_dir: Path, end: Callable[["subprocess
     (data_dir / "broken").touch()
     command = [sys.executable, "-m", "visionmesh.cli", "up", "--port", "0", "--data-dir", str(data_dir)]
     up = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert "newer version" in end(up)
+    assert "nobody knows why" in end(up)
     assert up.returncode == 2
 
 

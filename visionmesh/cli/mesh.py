@@ -1,33 +1,40 @@
 """A mesh on this machine: a scheduler and runner agents as processes that end with their owner."""
 
 import asyncio
-import json
+import errno
 import os
-import shutil
-import signal
-import sys
-import uuid
-from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from visionmesh.cli._local_process import LocalProcess
+from visionmesh.cli._ready_pipe import ReadyPipe
 from visionmesh.client import AsyncClient
 from visionmesh.v1 import runner_pb2
 
-_LOOK_EVERY = 0.05  # seconds between looks at a file or a list that does not tell by itself
+__all__ = ["DatabaseUpgrade", "LocalMesh", "LocalMeshError", "LocalProcess", "MeshSettings", "local_mesh"]
+
+_LOOK_EVERY = 0.05  # seconds between looks at a list that does not tell by itself
 _START_TIMEOUT = 60.0
 _AGENT_GRACE = 6.0  # seconds: an agent stops its job process and says goodbye
 _SCHEDULER_GRACE = 4.0
-_LOG_TAIL_LINES = 15
 
 Found = TypeVar("Found")
 
 
 class LocalMeshError(Exception):
-    """A process of the mesh did not start, or ended by itself; the message holds the end of its log."""
+    """The mesh did not start, or a process of it ended by itself.
+
+    The message says what, why and what to do next; for an end that nobody expected it holds the end of
+    the log.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        """Why the scheduler refused to start, such as DATABASE_NEWER; empty for anything else."""
 
 
 @dataclass(frozen=True)
@@ -50,71 +57,28 @@ class MeshSettings:
     """Jobs at a time on each."""
 
 
-class LocalProcess:
-    """A process of the mesh with its log file."""
+@dataclass(frozen=True)
+class DatabaseUpgrade:
+    """What was done to a database of an earlier version."""
 
-    def __init__(self, title: str, process: asyncio.subprocess.Process, log: Path) -> None:
-        self.title = title
-        self.log = log
-        self._process = process
+    before: str
+    """Its schema revision then."""
 
-    @classmethod
-    async def start(cls, title: str, arguments: list[str], log: Path) -> "LocalProcess":
-        """Start `python -m arguments…` in a session of its own, so that Ctrl-C reaches only us."""
-        command = [*_bound_to_us(), sys.executable, "-m", *arguments]
-        with await asyncio.to_thread(log.open, "ab") as output:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        return cls(title, process, log)
+    after: str
+    """Its schema revision now."""
 
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self._process.returncode is None
-
-    async def wait_ended(self) -> str:
-        """Wait for the end that nobody asked for; what to tell about it."""
-        code = await self._process.wait()
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        tail = await asyncio.to_thread(_tail, self.log)
-        return f"The {self.title} {how}. The end of {self.log}:\n{tail}"
-
-    async def stop(self, grace: float) -> None:
-        """SIGTERM, then after `grace` seconds SIGKILL to what is left of its session."""
-        if self.is_running:
-            self._process.terminate()
-        try:
-            await asyncio.wait_for(self._process.wait(), grace)
-        except TimeoutError:
-            self._kill()
-            await self._process.wait()
-        except asyncio.CancelledError:  # a second Ctrl-C: at once
-            self._kill()
-            raise
-
-    def _kill(self) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+    backup: str
+    """Path of the copy that was made first."""
 
 
 class LocalMesh:
     """A running mesh."""
 
-    def __init__(self, settings: MeshSettings, address: str, processes: list[LocalProcess]) -> None:
+    def __init__(self, settings: MeshSettings) -> None:
         self.settings = settings
-        self.address = address
-        self.processes = processes
+        self.address = ""
+        self.processes: list[LocalProcess] = []
+        self.upgrade: DatabaseUpgrade | None = None
 
     async def run(self, work: Coroutine[Any, Any, Found]) -> Found:
         """What `work` comes to; raises LocalMeshError if a process of the mesh ends first."""
@@ -143,64 +107,90 @@ class LocalMesh:
 
 
 @asynccontextmanager
-async def local_mesh(settings: MeshSettings) -> AsyncIterator[LocalMesh]:
+async def local_mesh(
+    settings: MeshSettings, tell: Callable[[str], object] = lambda _: None
+) -> AsyncIterator[LocalMesh]:
     """Start a mesh, wait until its runners are connected, and stop it at the end.
 
+    `tell` hears what is waited for. A caller that is cancelled again while the mesh stops has it killed.
     Raises LocalMeshError if a process ends before that, or is not ready within a minute.
     """
-    logs = settings.data_dir / "logs"
-    await asyncio.to_thread(logs.mkdir, parents=True, exist_ok=True)
-    started: list[LocalProcess] = []
-    mesh = LocalMesh(settings, "", started)
+    mesh = LocalMesh(settings)
+    await asyncio.to_thread(_prepare, settings.data_dir)
     try:
-        mesh.address = await _start_scheduler(mesh, logs)
+        tell("Starting the scheduler…")
+        await _start_scheduler(mesh)
         for number in range(1, settings.runners + 1):
-            await _start_agent(mesh, logs, number)
+            await _start_agent(mesh, number)
+        tell(f"Waiting for the runner: it imports {settings.framework}…")
         await _ready(mesh, "runners", _connected(mesh))
         yield mesh
     finally:
-        await _stop(started)
+        await _stop(mesh.processes)
 
 
-async def _start_scheduler(mesh: LocalMesh, logs: Path) -> str:
-    """Its address, once it serves."""
-    settings = mesh.settings
-    ready_file = settings.data_dir / f"ready-{uuid.uuid4().hex[:8]}.json"
-    arguments = ["scheduler", "--host", "127.0.0.1", "--port", str(settings.port)]
-    arguments += ["--data-dir", str(settings.data_dir), "--ready-file", str(ready_file)]
-    mesh.processes.append(await LocalProcess.start("scheduler", arguments, logs / "scheduler.log"))
+def _prepare(data_dir: Path) -> None:
+    """Make the folder of the logs. Raises LocalMeshError where nothing can be written."""
+    probe = data_dir / "logs" / f".probe-{os.getpid()}"
     try:
-        return await _ready(mesh, "scheduler", _serving(ready_file))
-    finally:
-        await asyncio.to_thread(ready_file.unlink, missing_ok=True)
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(4096))  # an empty file fits onto a full disk
+        probe.unlink()
+    except OSError as error:
+        probe.unlink(missing_ok=True)
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            text = f"There is no room left on the disk of {data_dir}. Free some, or choose another folder"
+            raise LocalMeshError(f"{text} with --data-dir.", "DISK_FULL") from error
+        text = f"The folder {data_dir} cannot be written: {error.strerror}. Mend that, or choose another"
+        raise LocalMeshError(f"{text} with --data-dir.", "DATA_DIR_UNUSABLE") from error
 
 
-async def _start_agent(mesh: LocalMesh, logs: Path, number: int) -> None:
+async def _start_scheduler(mesh: LocalMesh) -> None:
+    """Wait until it serves. Raises LocalMeshError with its own words if it refuses to."""
+    settings = mesh.settings
+    arguments = ["scheduler", "--host", "127.0.0.1", "--port", str(settings.port)]
+    arguments += ["--data-dir", str(settings.data_dir)]
+    log = settings.data_dir / "logs" / "scheduler.log"
+    with ReadyPipe() as pipe:
+        arguments += ["--ready-fd", str(pipe.write_fd)]
+        process = await LocalProcess.start("scheduler", arguments, log, [pipe.write_fd])
+        mesh.processes.append(process)
+        pipe.close_ours()
+        told = await _within(mesh, "scheduler", pipe.told())
+    if told is None:
+        raise LocalMeshError(await process.wait_ended())
+    if "address" not in told:
+        raise LocalMeshError(told["message"], told["reason"])
+    mesh.address = told["address"]
+    if "upgrade" in told:
+        mesh.upgrade = DatabaseUpgrade(**told["upgrade"])
+
+
+async def _start_agent(mesh: LocalMesh, number: int) -> None:
     settings = mesh.settings
     name = f"{settings.framework}-{number}"
     work_dir = settings.data_dir / "runners" / name
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
     arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", settings.framework]
     arguments += ["--runner-id", name, "--work-dir", str(work_dir), "--slots", str(settings.slots)]
-    mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, logs / f"{name}.log"))
+    log = settings.data_dir / "logs" / f"{name}.log"
+    mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, log))
 
 
 async def _ready(mesh: LocalMesh, what: str, waiting: Coroutine[Any, Any, Found]) -> Found:
+    """What `waiting` comes to; raises LocalMeshError if a process ends first, or it takes too long."""
+    return await _within(mesh, what, mesh.run(waiting))
+
+
+async def _within(mesh: LocalMesh, what: str, waiting: Coroutine[Any, Any, Found]) -> Found:
     try:
         async with asyncio.timeout(_START_TIMEOUT):
-            return await mesh.run(waiting)
+            return await waiting
     except TimeoutError:
         logs = mesh.settings.data_dir / "logs"
         raise LocalMeshError(
             f"The {what} did not get ready in {_START_TIMEOUT:g} s. Look into {logs}."
         ) from None
-
-
-async def _serving(ready_file: Path) -> str:
-    """The scheduler's address, when it has written it down."""
-    while (address := await asyncio.to_thread(_read_address, ready_file)) is None:  # noqa: ASYNC110 - nobody sets an event
-        await asyncio.sleep(_LOOK_EVERY)
-    return address
 
 
 async def _connected(mesh: LocalMesh) -> None:
@@ -210,26 +200,12 @@ async def _connected(mesh: LocalMesh) -> None:
 
 
 async def _stop(started: list[LocalProcess]) -> None:
-    """Agents first: their goodbye needs the scheduler, which is started[0]."""
+    """Agents first: their goodbye needs the scheduler, which is started[0]. Cancelled: kills them all."""
     try:
         await asyncio.gather(*(agent.stop(_AGENT_GRACE) for agent in started[1:]))
-    finally:
         for scheduler in started[:1]:
             await scheduler.stop(_SCHEDULER_GRACE)
-
-
-def _read_address(ready_file: Path) -> str | None:
-    if not ready_file.exists():
-        return None
-    address: str = json.loads(ready_file.read_text())["address"]
-    return address
-
-
-def _bound_to_us() -> list[str]:
-    """A prefix that has the kernel end the process when we are killed without a chance to."""
-    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
-
-
-def _tail(log: Path) -> str:
-    with log.open(errors="replace") as file:
-        return "".join(deque(file, _LOG_TAIL_LINES)).rstrip() or "(empty)"
+    except asyncio.CancelledError:
+        for process in started:
+            process.kill()
+        raise

@@ -1,0 +1,40 @@
+"""Why a scheduler does not start, in words that reach the terminal of whoever started it."""
+
+import errno
+import os
+from enum import StrEnum
+from pathlib import Path
+
+
+class Refusal(StrEnum):
+    """Machine-readable reasons not to start."""
+
+    BAD_SETTING = "BAD_SETTING"
+    PORT_UNAVAILABLE = "PORT_UNAVAILABLE"
+    DATA_DIR_IN_USE = "DATA_DIR_IN_USE"
+    DATA_DIR_UNUSABLE = "DATA_DIR_UNUSABLE"
+    DISK_FULL = "DISK_FULL"
+    DATABASE_NEWER = "DATABASE_NEWER"
+    DATABASE_FOREIGN = "DATABASE_FOREIGN"
+    DATABASE_CORRUPT = "DATABASE_CORRUPT"
+    DATABASE_UNREADABLE = "DATABASE_UNREADABLE"
+    DATABASE_LOCKED = "DATABASE_LOCKED"
+    MIGRATION_FAILED = "MIGRATION_FAILED"
+
+
+class CannotStart(Exception):
+    """The scheduler refuses to start; the message says what, why and what to do next."""
+
+    def __init__(self, reason: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def unusable_folder(folder: Path, error: OSError) -> CannotStart:
+    """What `error`, met while writing below `folder`, means for whoever starts a scheduler."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        text = f"There is no room left on the disk of {folder}. Free some, or choose another folder"
+        return CannotStart(Refusal.DISK_FULL, f"{text} with --data-dir.")
+    why = os.strerror(error.errno) if error.errno else str(error)
+    text = f"The folder {folder} cannot be written: {why}. Mend that, or choose another folder"
+    return CannotStart(Refusal.DATA_DIR_UNUSABLE, f"{text} with --data-dir.")
