@@ -48,25 +48,21 @@ def _gapless(history: History) -> Iterator[str]:
     last = history.job.sequence
     found = {event.sequence for event in history.events}
     found |= {prediction.sequence for prediction in history.predictions}
-    yield f"{len(history.events)} events and {len(history.predictions)} predictions, sequence 1 to {last}"
-    for first, end in _ranges(set(range(1, last + 1)) - found):
-        yield f"sequence {first} is missing" if first == end else f"sequences {first} to {end} are missing"
-    for first, end in _ranges(number for number in found if not 1 <= number <= last):
-        text = f"sequence {first}" if first == end else f"sequences {first} to {end}"
-        yield f"{text} is stored, while the job says that {last} is its last"
+    counts = counted(len(history.events), "event"), counted(len(history.predictions), "prediction")
+    yield f"{' and '.join(counts)}, sequence 1 to {last}"
+    for numbers in _ranges("sequence", set(range(1, last + 1)) - found):
+        yield f"{numbers} missing"
+    for numbers in _ranges("sequence", (number for number in found if not 1 <= number <= last)):
+        yield f"{numbers} stored, while the job says that {last} is its last"
 
 
-def _ranges(numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Consecutive numbers as (first, last)."""
-    first = last = None
-    for number in sorted(numbers):
-        if first is None or last is None or number != last + 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = number
-        last = number
-    if first is not None and last is not None:
-        yield first, last
+def _ranges(what: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Numbers in words: "sequence 3 is", "sequences 5 to 9 are", …."""
+    ordered = sorted(numbers)
+    begins = [n for n, before in zip(ordered, [None, *ordered], strict=False) if before != n - 1]
+    ends = [n for n, after in zip(ordered, [*ordered[1:], None], strict=True) if after != n + 1]
+    for first, last in zip(begins, ends, strict=True):
+        yield f"{what} {first} is" if first == last else f"{what}s {first} to {last} are"
 
 
 def _unique(history: History) -> Iterator[str]:
@@ -112,7 +108,7 @@ def _same_updates(events: Iterable[progress_pb2.JobEvent]) -> Iterator[str]:
 
 def _ordered(history: History) -> Iterator[str]:
     """An attempt that is over says nothing more, and neither does one that another has replaced."""
-    yield f"{history.job.attempt} attempts, one after another"
+    yield f"{counted(history.job.attempt, 'attempt')}, one after another"
     over: set[int] = set()
     newest = 0
     for event in history.events:
@@ -154,7 +150,7 @@ def _state(state: "vision_pb2.JobState.ValueType") -> str:
 def _epochs(history: History) -> Iterator[str]:
     """Epochs follow one another, and the metrics that are listed are those that were told."""
     told = [event for event in history.events if event.update.HasField("epoch_completed")]
-    yield f"{len(told)} epochs, as told and as listed"
+    yield f"{counted(len(told), 'epoch')}, as told and as listed"
     for before, after in pairwise(told):
         number, last = after.update.epoch_completed.epoch, before.update.epoch_completed.epoch
         again = after.attempt != before.attempt and 1 <= number <= last
@@ -193,11 +189,13 @@ def _result(history: History) -> Iterator[str]:
 def _summary_of(result: result_pb2.Result | None) -> str:
     match result.WhichOneof("summary") if result is not None else None:
         case "training" if result:
-            return f"{result.training.epochs_completed} epochs, the best was {result.training.best_epoch}"
+            epochs = counted(result.training.epochs_completed, "epoch")
+            return f"{epochs}, the best was {result.training.best_epoch}"
         case "validation" if result:
-            return f"{result.validation.images} images measured"
+            return f"{counted(result.validation.images, 'image')} measured"
         case "inference" if result:
-            return f"{result.inference.total_images} images, {result.inference.failed_images} unreadable"
+            images = counted(result.inference.total_images, "image")
+            return f"{images}, {result.inference.failed_images} unreadable"
     return "the job has none"
 
 
@@ -227,8 +225,8 @@ def _inference(history: History, inference: result_pb2.InferenceResult) -> Itera
         counted = inference.detections_per_class.get(name, 0)
         if counted != found[name]:
             yield f"it counts {counted} of class {name!r}, {found[name]} are stored"
-    for first, end in _ranges(set(range(len(predictions))) - {entry.index for entry in predictions}):
-        yield f"image {first} is missing" if first == end else f"images {first} to {end} are missing"
+    for numbers in _ranges("image", set(range(len(predictions))) - {entry.index for entry in predictions}):
+        yield f"{numbers} missing"
 
 
 def _named(history: History, result: result_pb2.Result) -> Iterator[str]:
@@ -240,6 +238,11 @@ def _named(history: History, result: result_pb2.Result) -> Iterator[str]:
     named += [prediction.overlay for prediction in history.predictions]
     named += [event.update.checkpoint_saved.artifact for event in history.events]
     yield from (name for name in named if names.is_artifact(name))
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun: 1 event, 2 events."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def same_metrics(left: Mapping[str, float], right: Mapping[str, float]) -> bool:

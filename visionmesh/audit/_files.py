@@ -5,7 +5,7 @@ from pathlib import Path
 
 import grpc
 
-from visionmesh.audit._checks import Check
+from visionmesh.audit._checks import Check, counted
 from visionmesh.audit._history import History
 from visionmesh.client import AsyncJobHandle, ProgressCallback
 from visionmesh.errors import MeshError
@@ -21,7 +21,8 @@ async def check_files(
     `on_progress` is told the bytes done and in all, over all files.
     """
     total = sum(artifact.size_bytes for artifact in history.artifacts)
-    check = Check("files", f"{len(history.artifacts)} files, {total} bytes")
+    count = counted(len(history.artifacts), "file")
+    check = Check("files", f"{count}, {total / 1e6:.1f} MB, each as it was recorded")
     before = 0
 
     def told(done: int, _: int) -> None:

@@ -18,6 +18,8 @@ from visionmesh.v1 import job_pb2
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"})
 """Endings of files that are taken for images when a folder is sent."""
 
+_NAME = re.compile(r"[a-z0-9-]{1,63}")
+
 
 class Inputs:
     """Turns what the user wrote into names that the mesh knows, sending files where needed."""
@@ -27,22 +29,31 @@ class Inputs:
         self._console = console
 
     async def dataset(self, text: str) -> str:
-        """datasets/{dataset}: a name, or a local folder or zip, sent unless the mesh has it already."""
+        """datasets/{dataset}: a name, or a local folder or zip, sent unless the mesh has it already.
+
+        A plain word is a dataset of the mesh if there is one of that name; ./word is always a folder.
+        """
         path = await asyncio.to_thread(_local, text)
-        if path is None:
+        if path is None or (_NAME.fullmatch(text) and await self._known(text)):
             _refuse_missing_path(text, "--dataset")
             return text if text.startswith("datasets/") else names.dataset_name(text)
         dataset_id = await asyncio.to_thread(_dataset_id, path)
-        try:
-            return (await self._client.dataset(dataset_id)).name
-        except MeshError as error:
-            if error.code is not grpc.StatusCode.NOT_FOUND:
-                raise
+        if known := await self._known(dataset_id):
+            return known
         with Sending(self._console, f"dataset {path.name}", then="checking") as on_progress:
             dataset = await self._client.create_dataset(path, dataset_id, path.name, on_progress)
         images = sum(split.images for split in dataset.splits)
         self._console.print(f"[dim]{dataset.name}: {images} images, {len(dataset.class_names)} classes[/]")
         return dataset.name
+
+    async def _known(self, dataset: str) -> str:
+        """The name of a dataset that the mesh has; empty if it has none such."""
+        try:
+            return (await self._client.dataset(dataset)).name
+        except MeshError as error:
+            if error.code is grpc.StatusCode.NOT_FOUND:
+                return ""
+            raise
 
     async def checkpoint(self, text: str) -> str:
         """An artifact, upload or URI; a job stands for its best checkpoint; a local file is sent."""

@@ -29,7 +29,7 @@ from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2
 
 DatasetOption = Annotated[
-    str, typer.Option(help="A local folder or zip, which is sent; or the name of a dataset.")
+    str, typer.Option(help="The name of a dataset; or a local folder or zip, which is sent.")
 ]
 CheckpointOption = Annotated[
     str,
