@@ -59,8 +59,9 @@ def _gapless(history: History) -> Iterator[str]:
 def _ranges(what: str, numbers: Iterable[int]) -> Iterator[str]:
     """Numbers in words: "sequence 3 is", "sequences 5 to 9 are", …."""
     ordered = sorted(numbers)
-    begins = [n for n, before in zip(ordered, [None, *ordered], strict=False) if before != n - 1]
-    ends = [n for n, after in zip(ordered, [*ordered[1:], None], strict=True) if after != n + 1]
+    there = set(ordered)
+    begins = [number for number in ordered if number - 1 not in there]
+    ends = [number for number in ordered if number + 1 not in there]
     for first, last in zip(begins, ends, strict=True):
         yield f"{what} {first} is" if first == last else f"{what}s {first} to {last} are"
 
