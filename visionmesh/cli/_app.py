@@ -10,6 +10,7 @@ from visionmesh.cli import (
     _job_commands,
     _jobs_commands,
     _mesh_commands,
+    _proto_commands,
     _result_commands,
     _runner_commands,
     _submit_commands,
@@ -130,6 +131,9 @@ command(datasets, _dataset_commands.delete, "vmesh datasets delete shapes")
 command(app, _runner_commands.runners, "vmesh runners", panel=_MESH)
 command(app, _runner_commands.drain, "vmesh drain ultralytics-1 --wait --timeout 10m", panel=_MESH)
 command(app, _runner_commands.undrain, "vmesh undrain ultralytics-1", panel=_MESH)
+
+protos = group(app, "protos", "The contracts, for clients in other languages.", panel=_MESH)
+command(protos, _proto_commands.export, "vmesh protos export ./protos")
 
 
 def main() -> None:
