@@ -1,21 +1,23 @@
 """VisionMesh: the public Python package.
 
-`AsyncClient` and `AsyncJobHandle` are found on first use, so that importing messages
-(`visionmesh.v1.*_pb2`) in a job process never imports gRPC.
+What needs gRPC is found on first use, so that importing messages (`visionmesh.v1.*_pb2`) in a job
+process never imports it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from visionmesh.client import AsyncClient, AsyncJobHandle
+    from visionmesh.client import AsyncClient, AsyncJobHandle, Client, JobFailed, JobHandle
+    from visionmesh.errors import MeshError, Reason
 
-__all__ = ["AsyncClient", "AsyncJobHandle"]
+__all__ = ["AsyncClient", "AsyncJobHandle", "Client", "JobFailed", "JobHandle", "MeshError", "Reason"]
 __version__ = "0.1.0"
 
+if not TYPE_CHECKING:  # else a misspelt name would pass for anything
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from visionmesh import client
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from visionmesh import client, errors
 
-    return getattr(client, name)
+        return getattr(errors if name in ("MeshError", "Reason") else client, name)

@@ -261,13 +261,6 @@ def superseded(job: str, attempt: int) -> MeshError:
     )
 
 
-def too_large(what: str, size_bytes: int, limit_bytes: int, next_step: str) -> MeshError:
-    """RESOURCE_EXHAUSTED: `what` is larger than it may be."""
-    message = f"{what} has {size_bytes} bytes; at most {limit_bytes} are taken. {next_step}"
-    metadata = {"size_bytes": str(size_bytes), "limit_bytes": str(limit_bytes)}
-    return MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.MESSAGE_TOO_LARGE, message, metadata)
-
-
 def status_of(error: MeshError) -> status_pb2.Status:
     """The google.rpc.Status that carries `error`: one ErrorInfo, and what else fits."""
     details = [

@@ -11,8 +11,8 @@ import pytest
 from grpc_status import rpc_status
 
 from visionmesh import errors
-from visionmesh.client import AsyncClient, TransportError
-from visionmesh.client._connection import channel_options, service_config
+from visionmesh.client import AsyncClient
+from visionmesh.client._channel import channel_options, service_config
 from visionmesh.errors import MeshError, Reason, Violation
 from visionmesh.v1 import job_pb2, job_pb2_grpc
 
@@ -73,7 +73,7 @@ async def test_each_code_from_the_mesh_arrives_with_everything_it_said(code: grp
         with pytest.raises(MeshError) as raised:
             await client.job("x").get()
     assert raised.value == said
-    assert not isinstance(raised.value, TransportError)
+    assert raised.value.from_mesh
 
 
 @pytest.mark.parametrize("code", FAILURES, ids=lambda code: code.name)
@@ -81,10 +81,10 @@ async def test_each_code_without_details_names_the_address(code: grpc.StatusCode
     jobs = Jobs()
     jobs.failures = [code] * 4
     async with serving(jobs) as client:
-        with pytest.raises(TransportError) as raised:
+        with pytest.raises(MeshError) as raised:
             await client.job("x").get()
     error = raised.value
-    assert (error.code, error.reason) == (code, code.name)
+    assert (error.code, error.reason, error.from_mesh) == (code, code.name, False)
     assert client.address in error.message
 
 

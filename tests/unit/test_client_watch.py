@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 
 import grpc
 import pytest
@@ -253,19 +255,24 @@ async def test_lists_go_through_all_pages() -> None:
     assert names == [f"jobs/f{page}{letter}" for page in range(3) for letter in "ab"]
 
 
-async def test_backoff_grows_is_bounded_and_begins_again_after_a_success(
+def test_backoff_grows_is_bounded_and_begins_again_after_a_success(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    delays: list[float] = []
-
-    async def record(delay: float) -> None:
-        delays.append(delay)
-
-    monkeypatch.setattr("visionmesh.client._resume.asyncio.sleep", record)
     monkeypatch.setattr("visionmesh.client._resume.random.uniform", lambda low, high: high)
     backoff = Backoff(patience=60)
-    for _ in range(8):
-        await backoff.wait(AWAY)
+    delays = [backoff.delay(AWAY, now=0) for _ in range(8)]
     backoff.reset()
-    await backoff.wait(AWAY)
+    delays.append(backoff.delay(AWAY, now=0))
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.1]
+
+
+def test_backoff_adds_the_delay_that_the_mesh_asks_for_and_gives_up_when_patience_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("visionmesh.client._resume.random.uniform", lambda low, high: high)
+    asks = replace(AWAY, retry_delay=timedelta(seconds=7))
+    backoff = Backoff(patience=10)
+    assert backoff.delay(asks, now=100) == pytest.approx(7.1)
+    with pytest.raises(MeshError) as raised:
+        backoff.delay(asks, now=104)
+    assert raised.value is asks

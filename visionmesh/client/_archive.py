@@ -27,6 +27,16 @@ def folder_files(folder: Path) -> list[tuple[Path, str]]:
     return sorted(files, key=lambda file: file[1])
 
 
+def files_of(source: Path) -> list[tuple[Path, str]] | None:
+    """What is in a folder; None for a file."""
+    return folder_files(source) if source.is_dir() else None
+
+
+def archive_name(folder: Path) -> str:
+    """What the zip of a folder is called."""
+    return f"{folder.name or 'dataset'}.zip"
+
+
 def write_archive(
     files: Sequence[tuple[Path, str]], target: Path, keep_going: Callable[[], bool] = lambda: True
 ) -> None:

@@ -1,51 +1,42 @@
-"""One channel to the mesh: how it is set up, and how calls on it fail."""
+"""Executes calls on a synchronous channel. Whatever ends a wait, Ctrl-C too, ends the call."""
 
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+import time
+from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, TypeVar
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from visionmesh.client._errors import translate
-from visionmesh.v1 import (
-    dataset_pb2,
-    dataset_pb2_grpc,
-    job_pb2,
-    job_pb2_grpc,
-    progress_pb2,
-    progress_pb2_grpc,
-    result_pb2,
-    result_pb2_grpc,
-    runner_pb2,
-    runner_pb2_grpc,
+from visionmesh.client._calls import (
+    Item,
+    Listing,
+    PagedReq,
+    PagedResp,
+    Pager,
+    Position,
+    Request,
+    Response,
+    Stream,
+    Unary,
 )
+from visionmesh.client._channel import Stubs, channel_options
+from visionmesh.client._errors import closed, translate
+from visionmesh.client._resume import Resumption
+from visionmesh.errors import MeshError, TooLarge
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Item = TypeVar("Item")
-
-_MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # a page of predictions with masks
-
-
-class PagedRequest(Protocol):
-    """A request of a List call."""
-
-    page_token: str
+Response_co = TypeVar("Response_co", covariant=True)
 
 
-class PagedResponse(Protocol):
-    """A response of a List call."""
+class Responses(Protocol[Response_co]):
+    """A server stream."""
 
-    next_page_token: str
+    def __iter__(self) -> Iterator[Response_co]: ...
 
-
-PagedReq = TypeVar("PagedReq", bound=PagedRequest)
-PagedResp = TypeVar("PagedResp", bound=PagedResponse)
+    def cancel(self) -> object:
+        """End it."""
 
 
 class Connection:
-    """A channel with the stubs of every service."""
+    """A channel with the stubs of every service. Threads may share it."""
 
     address: str
     """Where it was told to go."""
@@ -53,117 +44,92 @@ class Connection:
     reached: bool
     """Whether anything was ever answered: an interruption is not the same as nobody there."""
 
-    def __init__(self, address: str, timeout: float) -> None:
-        self.address = address
+    timeout: float
+    """Deadline of single calls, in seconds."""
+
+    patience: float
+    """How long lost streams look for the mesh, in seconds."""
+
+    def __init__(
+        self, address: str, timeout: float, patience: float, channel: grpc.Channel | None = None
+    ) -> None:
+        self.address, self.timeout, self.patience = address, timeout, patience
         self.reached = False
-        self._timeout = timeout
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
-        channel = self._channel
-        self.jobs: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
-        self.progress: progress_pb2_grpc.ProgressServiceAsyncStub = progress_pb2_grpc.ProgressServiceStub(
-            channel
-        )
-        self.results: result_pb2_grpc.ResultServiceAsyncStub = result_pb2_grpc.ResultServiceStub(channel)
-        self.runners: runner_pb2_grpc.RunnerServiceAsyncStub = runner_pb2_grpc.RunnerServiceStub(channel)
-        self.datasets: dataset_pb2_grpc.DatasetServiceAsyncStub = dataset_pb2_grpc.DatasetServiceStub(channel)
+        self._own: grpc.Channel | None = None
+        if channel is None:
+            channel = self._own = grpc.insecure_channel(address, options=channel_options(address))
+        self._stubs: Stubs | None = Stubs(channel)
 
-    async def close(self) -> None:
-        """Cancel what is under way and close the channel."""
-        await self._channel.close()
+    @property
+    def stubs(self) -> Stubs:
+        """The stubs; RuntimeError when it is closed."""
+        if self._stubs is None:
+            raise closed("Client")
+        return self._stubs
 
-    async def unary(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[Request, Response],
-        request: Request,
-        *,
-        timeout: float | None = None,
-    ) -> Response:
-        """The answer to `request`; `timeout` in seconds, the connection's own by default."""
+    def close(self) -> None:
+        """Cancel what is under way and close the channel; one that was given stays open."""
+        self._stubs = None
+        if self._own is not None:
+            self._own.close()
+
+    def unary(self, call: Unary[Request, Response], until: float | None = None) -> Response:
+        """The answer to `call`, on the monotonic clock not later than `until`. Raises MeshError."""
+        timeout = self.timeout if call.timeout is None else call.timeout
+        if until is not None:
+            timeout = max(0.0, min(timeout, until - time.monotonic()))
+        return self.answer(call.method(self.stubs).future(call.request, timeout=timeout))
+
+    def answer(self, call: "grpc.Future[Response]") -> Response:
+        """The answer to a call that has begun. Raises MeshError."""
         try:
-            response = await method(request, timeout=timeout or self._timeout)
-        except grpc.aio.AioRpcError as error:
-            raise translate(error, self.address) from error
-        self.reached = True
-        return response
-
-    async def responses(
-        self, call: grpc.aio.UnaryStreamCall[Request, Response]
-    ) -> AsyncGenerator[Response, None]:
-        """The messages of a server stream; leaving early cancels it."""
-        try:
-            async for response in call:
-                self.reached = True
-                yield response
-        except grpc.aio.AioRpcError as error:
+            response = call.result()
+        except grpc.RpcError as error:
             raise translate(error, self.address) from error
         finally:
             call.cancel()
+        self.reached = True
+        return response
 
-    async def pages(
-        self,
-        method: grpc.aio.UnaryUnaryMultiCallable[PagedReq, PagedResp],
-        request: PagedReq,
-        items: Callable[[PagedResp], Iterable[Item]],
-    ) -> AsyncIterator[Item]:
-        """The items of every page, fetched as they are asked for."""
+    def pages(self, listing: Listing[PagedReq, PagedResp, Item]) -> Iterator[Item]:
+        """The items of every page, fetched as they are asked for; too large a page is halved."""
+        pager = Pager(listing)
+        while pager.request is not None:
+            try:
+                response = self.unary(Unary(listing.method, pager.request))
+            except TooLarge:
+                if not pager.halve():
+                    raise
+                continue
+            yield from pager.received(response)
+
+    def stream(
+        self, stream: Stream[Position, Request, Response, Item], until: float | None = None
+    ) -> Generator[Item, None, None]:
+        """What is new in a stream, opened again where it was cut; leaving early cancels it.
+
+        `until`, on the monotonic clock, ends it with TimedOut.
+        """
+        resumption = Resumption(stream, self.patience, until)
         while True:
-            response = await self.unary(method, request)
-            for item in items(response):
-                yield item
-            if not response.next_page_token:
+            try:
+                timeout = resumption.timeout(time.monotonic())
+                call = stream.method(self.stubs)(resumption.request(), timeout=timeout)
+                yield from self._new(call, resumption.received)
                 return
-            request.page_token = response.next_page_token
+            except MeshError as error:
+                delay = resumption.cut(error, self.reached, time.monotonic())
+            time.sleep(delay)
 
-
-def channel_options(address: str) -> list[tuple[str, str | int]]:
-    """Options of a client's channel; the keepalive notices a frozen peer after 13 s (FAULTS.md)."""
-    options: list[tuple[str, str | int]] = [
-        ("grpc.service_config", json.dumps(service_config())),
-        ("grpc.enable_retries", 1),
-        ("grpc.keepalive_time_ms", 10_000),
-        ("grpc.keepalive_timeout_ms", 3_000),
-        ("grpc.http2.ping_timeout_ms", 3_000),
-        ("grpc.http2.max_pings_without_data", 0),
-        # A restarted scheduler is found again within seconds; the default backoff grows to two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 3_000),
-        ("grpc.use_local_subchannel_pool", 1),  # else clients of one process share that backoff
-        ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
-    ]
-    if address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
-        options.append(("grpc.enable_http_proxy", 0))  # this machine is not behind its own proxy
-    return options
-
-
-def service_config() -> dict[str, object]:
-    """The gRPC service config: replicas in turn, retries where a repeated call is harmless."""
-    names = [
-        {"service": service.full_name, "method": method.name}
-        for service in _services()
-        for method in service.methods
-        if _is_repeatable(method)
-    ]
-    retry = {
-        "maxAttempts": 4,
-        "initialBackoff": "0.1s",
-        "maxBackoff": "1s",
-        "backoffMultiplier": 2,
-        "retryableStatusCodes": ["UNAVAILABLE"],
-    }
-    return {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": names, "retryPolicy": retry}],
-    }
-
-
-def _services() -> list[ServiceDescriptor]:
-    files = (job_pb2, progress_pb2, result_pb2, runner_pb2, dataset_pb2)
-    return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
-
-
-def _is_repeatable(method: MethodDescriptor) -> bool:
-    """A unary call that reads, or that carries a request_id by which the server knows a repetition."""
-    if method.client_streaming or method.server_streaming:
-        return False
-    reads = method.name.startswith(("Get", "List", "Explain"))
-    return reads or "request_id" in method.input_type.fields_by_name
+    def _new(
+        self, call: Responses[Response], received: Callable[[Response], Item | None]
+    ) -> Generator[Item, None, None]:
+        try:
+            for response in call:
+                self.reached = True
+                if (item := received(response)) is not None:
+                    yield item
+        except grpc.RpcError as error:
+            raise translate(error, self.address) from error
+        finally:
+            call.cancel()

@@ -1,20 +1,13 @@
-"""Streams that go on where they were cut."""
+"""Streams that go on where they were cut: when, and from where. The caller has the clock."""
 
-import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from typing import TypeVar
+from typing import Generic
 
 import grpc
 
-from visionmesh.client._connection import Connection
+from visionmesh.client._calls import Item, Position, Request, Response, Stream
 from visionmesh.client._errors import is_interruption
-from visionmesh.errors import MeshError
-
-Position = TypeVar("Position")
-Request = TypeVar("Request")
-Response = TypeVar("Response")
+from visionmesh.errors import MeshError, Reason, TimedOut
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 5.0
@@ -32,9 +25,8 @@ class Backoff:
         """Something arrived: begin again with short waits."""
         self._delay, self._since = _FIRST_DELAY, None
 
-    async def wait(self, error: MeshError) -> None:
-        """Wait before the next try; raises `error` when patience is over."""
-        now = asyncio.get_running_loop().time()
+    def delay(self, error: MeshError, now: float) -> float:
+        """Seconds to wait before the next try; raises `error` when patience is over."""
         self._since = now if self._since is None else self._since
         delay = random.uniform(0, self._delay)  # noqa: S311 - jitter, no secret
         if error.retry_delay is not None:
@@ -42,32 +34,54 @@ class Backoff:
         if now + delay > self._since + self._patience:
             raise error
         self._delay = min(self._delay * 2, _LONGEST_DELAY)
-        await asyncio.sleep(delay)
+        return delay
 
 
-async def resuming(
-    connection: Connection,
-    open_call: Callable[[Position], grpc.aio.UnaryStreamCall[Request, Response]],
-    position: Position,
-    advance: Callable[[Position, Response], Position],
-    patience: float,
-) -> AsyncGenerator[Response, None]:
-    """The messages of a server stream, opened again at the newest position whenever it is cut.
+class Resumption(Generic[Position, Request, Response, Item]):
+    """A stream on its way: what to ask when it is opened (again), and what of the answers is new.
 
-    Ends when the server ends the stream. Raises MeshError for what another try would not mend,
-    and for an interruption that outlasts `patience` seconds, or that comes before the mesh has
-    ever answered.
+    `until`, on the clock of `now`, ends it with TimedOut; the stream itself has no deadline.
     """
-    backoff = Backoff(patience)
-    while True:
-        try:
-            async with aclosing(connection.responses(open_call(position))) as responses:
-                async for response in responses:
-                    backoff.reset()
-                    position = advance(position, response)
-                    yield response
-            return
-        except MeshError as error:
-            if not connection.reached or not is_interruption(error):
-                raise
-            await backoff.wait(error)
+
+    def __init__(
+        self, stream: Stream[Position, Request, Response, Item], patience: float, until: float | None = None
+    ) -> None:
+        self._stream = stream
+        self._position = stream.start
+        self._backoff = Backoff(patience)
+        self._until = until
+
+    def request(self) -> Request:
+        """Asks for what has not come yet."""
+        return self._stream.request(self._position)
+
+    def timeout(self, now: float) -> float | None:
+        """Seconds that are left for it."""
+        return None if self._until is None else max(0.0, self._until - now)
+
+    def received(self, response: Response) -> Item | None:
+        """What is new in a message."""
+        self._backoff.reset()
+        self._position, item = self._stream.take(self._position, response)
+        return item
+
+    def cut(self, error: MeshError, reached: bool, now: float) -> float:
+        """Seconds to wait before it is opened again.
+
+        Raises `error` if another try would not mend it, if patience is over, and if the mesh was
+        never `reached`: an interruption is not the same as nobody there.
+        """
+        left = self.timeout(now)
+        if left == 0:
+            raise _time_is_up() from error
+        # The stream has no deadline of ours: a proxy ended it.
+        timed_out = isinstance(error, TimedOut) and not error.from_mesh
+        if not reached or not (timed_out or is_interruption(error)):
+            raise error
+        delay = self._backoff.delay(error, now)
+        return delay if left is None else min(delay, left)
+
+
+def _time_is_up() -> MeshError:
+    message = "The time that the caller gave is over. Give it more, or ask again."
+    return MeshError(grpc.StatusCode.DEADLINE_EXCEEDED, Reason.DEADLINE_EXCEEDED, message, from_mesh=False)
