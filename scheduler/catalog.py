@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from visionmesh.datasets.archives import BadArchive, FileEntry, unpack
+from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import Reason, invalid
 from visionmesh.storage import ObjectStore
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 _CHUNK = 256 * 1024
 
 
@@ -26,7 +26,7 @@ class FileRecord:
 
 def is_image(path: str) -> bool:
     """Whether the name is that of an image in a format on the list."""
-    return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
+    return PurePosixPath(path).suffix.lower() in SUFFIXES
 
 
 class Catalog:

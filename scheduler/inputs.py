@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message
 
-from scheduler.catalog import IMAGE_SUFFIXES, Catalog, FileRecord, is_image
+from scheduler.catalog import Catalog, FileRecord, is_image
 from scheduler.core.model import TERMINAL, JobState
 from scheduler.oversize import too_large
 from scheduler.store import datasets, history, present
@@ -19,6 +19,7 @@ from scheduler.store.claims import Claim
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
+from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import MeshError, Reason, invalid
 from visionmesh.limits import MAX_REQUEST_BYTES, MIB
 from visionmesh.storage import BadKey, ObjectStore
@@ -28,7 +29,7 @@ CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
 MAX_IMAGE_LIST_BYTES = MAX_REQUEST_BYTES - 4 * MIB
 """An assignment names each image: about 300 bytes for one, so some hundred thousand fit."""
 
-_IMAGES = f"Images are files that end in {', '.join(sorted(IMAGE_SUFFIXES))}."
+_IMAGES = f"Images are files that end in {', '.join(sorted(SUFFIXES))}."
 
 
 @dataclass(frozen=True)

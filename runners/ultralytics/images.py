@@ -6,17 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from google.rpc import code_pb2, status_pb2
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from runners.process.errors import UserError, status
-from visionmesh.datasets.yolo import IMAGE_SUFFIXES
-
-MAX_PIXELS = 64_000_000
-"""Larger images are not decoded: a few kilobytes of PNG can unfold to gigabytes."""
-
-# What is decoded, whatever the file is called; MPO, of some cameras, is opened as JPEG. Others of Pillow's
-# formats are not for strangers' files.
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+from visionmesh.datasets.images import SUFFIXES, BadImage, open_image
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ def list_images(source: Path | None) -> list[ImageFile]:
             reason="IMAGES_NOT_FOUND",
         )
     if source.is_dir():
-        found = sorted(path for path in source.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
         entries = [(path, str(path)) for path in found]
     elif source.suffix == ".jsonl":
         entries = _read_list(source)
@@ -72,30 +65,23 @@ def read(image: ImageFile) -> np.ndarray:
 
     Raises UnreadableImage.
     """
-    Image.init()  # Pillow knows only the commonest formats by itself
     try:
-        with Image.open(image.path, formats=_FORMATS) as opened:
-            width, height = opened.size
-            if width * height > MAX_PIXELS:
-                limit = f"{MAX_PIXELS // 10**6} million"
-                raise UnreadableImage(
-                    image, f"{width} x {height} pixels are more than {limit}. Scale it down."
-                )
+        with open_image(image.path) as opened:
             upright = ImageOps.exif_transpose(opened)
+            upright.info.pop("transparency", None)  # what is behind it shows, as it does in training
             pixels = np.asarray(_to_8_bits(upright).convert("RGB"))
-    except UnreadableImage:
-        raise
+    except BadImage as bad:
+        raise UnreadableImage(image, str(bad)) from bad
     except MemoryError:
         raise
-    except UnidentifiedImageError as error:
-        known = ", ".join(_FORMATS)
-        raise UnreadableImage(image, f"it is no image of a known format ({known})") from error
     except Exception as error:  # decoders fail in many ways on broken files
-        raise UnreadableImage(image, f"{type(error).__name__}: {error}") from error
+        raise UnreadableImage(image, f"{type(error).__name__}: {error}; send it again, whole") from error
     return np.ascontiguousarray(pixels[..., ::-1])
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
+    if image.mode in {"I", "F"}:  # what is black in them and what is white, only their maker knows
+        raise BadImage("its pixels have 32 bits; save it with 8 or 16")
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip instead

@@ -82,7 +82,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
             folder = Path(scratch) / "files"
             entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)
-            report = await asyncio.to_thread(yolo.check_folder, folder)
+            report = await asyncio.to_thread(yolo.check_folder, folder, open_images=True)
             _refuse_problems(report)
             await asyncio.to_thread(yolo.standardize, folder)
             entries = [replace(entry, path=yolo.standard_path(entry.path)) for entry in entries]

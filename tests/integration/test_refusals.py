@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf import struct_pb2
 from google.protobuf.duration_pb2 import Duration
+from PIL import Image
 from runner_double import RunnerDouble, ended, refusal
 
 from visionmesh.errors import DOMAIN, MeshError, Reason
@@ -42,7 +43,7 @@ class World:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(mesh: Any, dataset: dataset_pb2.Dataset) -> AsyncIterator[World]:
     """A known framework, a dataset without labels, a job that runs and one that has succeeded."""
-    upload = await mesh.upload("plain.zip", archive({"data.yaml": "names: [a]", "images/train/0.jpg": "x"}))
+    upload = await mesh.upload("plain.zip", archive({"data.yaml": "names: [a]", "images/train/0.jpg": picture()}))
     unlabelled = await create_dataset(mesh, upload=upload.name)
     async with mesh.runner("ultralytics") as runner:
         finished = await mesh.create(train(dataset.name))
@@ -53,12 +54,18 @@ async def world(mesh: Any, dataset: dataset_pb2.Dataset) -> AsyncIterator[World]
         await stream.send(ended())
 
 
-def archive(files: dict[str, str], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
+def archive(files: dict[str, str | bytes], compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", compression) as opened:
-        for name, text in files.items():
-            opened.writestr(zipfile.ZipInfo(name), text, compression)
+        for name, data in files.items():
+            opened.writestr(zipfile.ZipInfo(name), data, compression)
     return packed.getvalue()
+
+
+def picture(kind: str = "JPEG", size: tuple[int, int] = (16, 16)) -> bytes:
+    written = io.BytesIO()
+    Image.new("RGB", size).save(written, kind)
+    return written.getvalue()
 
 
 async def create_dataset(mesh: Any, **fields: Any) -> dataset_pb2.Dataset:
@@ -116,7 +123,7 @@ def of_archive(data: bytes) -> Ask:
 
 
 def labelled(label: str, names: str = "names: [circle, square]") -> dict[str, str]:
-    return {"data.yaml": names, "images/train/0.jpg": "x", "labels/train/0.txt": label}
+    return {"data.yaml": names, "images/train/0.jpg": picture(), "labels/train/0.txt": label}
 
 
 def corrupt_deflate() -> bytes:
@@ -396,7 +403,7 @@ TABLE: dict[str, tuple[Ask, grpc.StatusCode, Reason, str, str]] = {
         BAD, Reason.DATASET_INVALID, "data.yaml", "without a gap",
     ),
     "no class names": (
-        of_dataset({"images/train/0.jpg": "x"}), BAD, Reason.DATASET_INVALID, "data.yaml", "names:",
+        of_dataset({"images/train/0.jpg": picture()}), BAD, Reason.DATASET_INVALID, "data.yaml", "names:",
     ),
     "no images": (
         of_dataset({"data.yaml": "names: [a]"}), BAD, Reason.DATASET_INVALID, "images", "images/train",

@@ -5,6 +5,7 @@ starts processes.
 """
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,70 @@ def test_boxes_stand_in_the_image_as_it_is_shown(trained: Run, pictures: Path, t
     best = upright.detections[0]
     overlaps = [iou(best.box, other.box) for other in turned.detections if other.class_id == best.class_id]
     assert max(overlaps, default=0.0) > 0.6
+
+
+@pytest.fixture(scope="module")
+def turned(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The validation split twice: as `val`, and as `test` with every EXIF orientation. PNG loses nothing."""
+    folder = tmp_path_factory.mktemp("turned")
+    for split in ("val", "test"):
+        (folder / "images" / split).mkdir(parents=True)
+        shutil.copytree(shapes / "labels/val", folder / "labels" / split)
+    shutil.copy(shapes / "data.yaml", folder)
+    for number, source in enumerate(sorted((shapes / "images/val").iterdir())):
+        with Image.open(source) as image:
+            shown = image.resize((120, 96))
+        exif = Image.Exif()
+        exif[0x0112] = orientation = number % 8 + 1
+        name = f"{source.stem}.png"
+        shown.save(folder / "images/val" / name)
+        stored = shown if orientation == 1 else shown.transpose(STORED[orientation])
+        stored.save(folder / "images/test" / name, exif=exif)
+    return folder
+
+
+# What a camera does with the image before it writes this orientation.
+STORED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def test_boxes_are_the_same_however_the_camera_was_held(trained: Run, turned: Path, tmp_path: Path) -> None:
+    found = {}
+    for split in ("val", "test"):
+        images = turned / "images" / split
+        found[split] = inference(trained, images, tmp_path / split).go().results("prediction")
+    assert sum(len(prediction.detections) for prediction in found["val"]) > 10
+    for upright, turned_ in zip(found["val"], found["test"], strict=True):
+        assert (turned_.width, turned_.height) == (120, 96)
+        assert turned_.detections == upright.detections
+
+
+def test_labels_of_turned_images_are_those_of_the_image_as_it_is_shown(
+    trained: Run, turned: Path, tmp_path: Path
+) -> None:
+    """ultralytics reads what it trains and measures on by OpenCV, which turns images as Pillow does."""
+    measured = {}
+    for split in ("val", "test"):
+        run = Run(
+            kind="validate",
+            job_id="validate-1",
+            dataset_path=turned,
+            split=split,
+            checkpoint_path=trained.environment.output_path / "best.pt",
+            output_path=tmp_path / split,
+            batch_size=8,
+        ).go()
+        measured[split] = dict(run.results("validation")[-1].metrics)
+    assert measured["val"]["mAP50"] > 0.1
+    for name, value in measured["val"].items():
+        assert measured["test"][name] == pytest.approx(value, abs=1e-6), name
 
 
 def iou(a: result_pb2.BoundingBox, b: result_pb2.BoundingBox) -> float:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2
 from PIL import Image
+from PIL import ImageFile as PillowFile
 
 from runners.process.errors import UserError
-from runners.ultralytics import images
 from runners.ultralytics.images import ImageFile, UnreadableImage, list_images, read
 
 
@@ -34,17 +34,33 @@ def test_pixels_are_blue_first(tmp_path: Path) -> None:
     assert pixels.flags["C_CONTIGUOUS"]
 
 
-@pytest.mark.parametrize(
-    ("orientation", "shape", "red_at"), [(3, (20, 40), (10, 30)), (6, (40, 20), (5, 10))]
-)
-def test_exif_rotation_is_applied(
-    tmp_path: Path, orientation: int, shape: tuple[int, int], red_at: tuple[int, int]
-) -> None:
+# How a camera stores what it shows, by EXIF orientation: the inverse of what a reader must do.
+STORED = {
+    1: lambda shown: shown,
+    2: lambda shown: shown[:, ::-1],
+    3: lambda shown: shown[::-1, ::-1],
+    4: lambda shown: shown[::-1],
+    5: lambda shown: shown.swapaxes(0, 1),
+    6: lambda shown: np.rot90(shown),
+    7: lambda shown: shown[::-1, ::-1].swapaxes(0, 1),
+    8: lambda shown: np.rot90(shown, 3),
+}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_pixels_are_those_that_are_shown(tmp_path: Path, orientation: int, kind: str) -> None:
+    shown = np.zeros((24, 40, 3), dtype=np.uint8)
+    shown[:12, :20], shown[12:, 20:] = (255, 0, 0), (0, 0, 255)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    pixels = read(one(half_red(tmp_path / "a.jpg", exif=exif, quality=95)))
-    assert pixels.shape[:2] == shape
-    assert pixels[red_at][2] > 200
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](shown)))
+    stored.save(tmp_path / "a", kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    pixels = read(one(tmp_path / "a"))[..., ::-1]
+    assert pixels.shape == shown.shape
+    assert np.abs(pixels[4, 4].astype(int) - (255, 0, 0)).max() < 30
+    assert np.abs(pixels[20, 36].astype(int) - (0, 0, 255)).max() < 30
+    assert pixels[4, 36].max() < 30
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK"])
@@ -57,6 +73,29 @@ def test_other_colour_modes_become_three_channels(tmp_path: Path, mode: str) -> 
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((4, 4), 0x8000, dtype=np.uint16)).save(tmp_path / "a.png")
     assert read(one(tmp_path / "a.png"))[0, 0].tolist() == [0x80] * 3
+
+
+def test_thirty_two_bits_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, dtype=np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImage, match="save it with 8 or 16"):
+        read(one(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_of_several_frames_the_first_is_read(tmp_path: Path, kind: str) -> None:
+    frames = [Image.new("RGB", (16, 8), colour) for colour in ("red", "blue", "lime")]
+    lossless = {"lossless": True} if kind == "WEBP" else {}
+    frames[0].save(tmp_path / "a", kind, save_all=True, append_images=frames[1:], **lossless)
+    pixels = read(one(tmp_path / "a"))
+    assert pixels.shape == (8, 16, 3)
+    assert pixels[4, 8].tolist() == [0, 0, 255]
+
+
+def test_a_palette_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
+    image = Image.new("P", (8, 8))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "a.png", transparency=bytes([0, 128]))
+    assert read(one(tmp_path / "a.png"))[0, 0].tolist() == [0, 0, 255]
 
 
 def cut(path: Path) -> Path:
@@ -85,10 +124,18 @@ def test_a_broken_image_is_told_by_name(tmp_path: Path, broken: object) -> None:
     assert info.reason == "IMAGE_UNREADABLE"
 
 
-def test_an_image_past_the_pixel_cap_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF", "WEBP", "JPEG"])
+def test_an_image_past_the_pixel_cap_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("a bomb was decoded")
+
+    half_red(tmp_path / "a", format=kind)
+    monkeypatch.setattr("visionmesh.datasets.images.MAX_PIXELS", 799)
+    monkeypatch.setattr(PillowFile.ImageFile, "load", load)
     with pytest.raises(UnreadableImage, match="40 x 20 pixels"):
-        read(one(half_red(tmp_path / "a.png")))
+        read(one(tmp_path / "a"))
 
 
 def test_formats_off_the_list_are_refused_whatever_their_name(tmp_path: Path) -> None:
@@ -138,4 +185,4 @@ def test_text_named_like_an_image_is_refused_in_words_even_as_the_first_thing_re
     )
     command = [sys.executable, "-c", script, str(tmp_path / "text.jpg")]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert "it is no image of a known format (JPEG, PNG" in said
+    assert "it is no image of a known format; save it as one of JPEG, PNG" in said

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from visionmesh.datasets import _names
+from visionmesh.datasets.images import REFUSED_SUFFIXES, TRAINING_SUFFIXES, training_problem
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
 MAX_PROBLEMS = 100
 
@@ -67,8 +67,8 @@ class DatasetReport:
             self.problems.append(Problem(file, line, message))
 
 
-def check_folder(folder: Path) -> DatasetReport:
-    """Read every label below `folder`. Image files are not opened."""
+def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
+    """Read every label below `folder`, and with `open_images` the header of every image."""
     report = DatasetReport()
     try:
         report.class_names = read_class_names(folder)
@@ -78,6 +78,8 @@ def check_folder(folder: Path) -> DatasetReport:
     for split in SPLITS:
         _refuse_second_folders(folder, split, report)
         found = _check_split(folder, split, report)
+        if open_images:
+            _check_images(folder, split, report)
         if found is not None and found.images:
             report.splits.append(found)
     if not report.splits:
@@ -97,10 +99,8 @@ def images_of(folder: Path, split: str) -> list[Path]:
     return [] if found is None else _images_in(found)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
+def _images_in(folder: Path, suffixes: frozenset[str] = TRAINING_SUFFIXES) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _image_folder(folder: Path, split: str) -> Path | None:
@@ -185,6 +185,19 @@ def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport
         labelled += 1
         instances += _check_labels(path, name, report)
     return SplitReport(split, len(images), labelled, instances)
+
+
+def _check_images(folder: Path, split: str, report: DatasetReport) -> None:
+    place = _image_folder(folder, split)
+    if place is None:
+        return
+    for image in _images_in(place):
+        problem = training_problem(image)
+        if problem is not None:
+            report.add_problem(_shown(image, folder), 0, problem)
+    for other in _images_in(place, REFUSED_SUFFIXES):
+        text = f"{other.suffix} is not trained on; save it as one of {', '.join(sorted(TRAINING_SUFFIXES))}"
+        report.add_problem(_shown(other, folder), 0, text)
 
 
 def _check_labels(path: Path, name: str, report: DatasetReport) -> int:
