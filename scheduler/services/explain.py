@@ -15,7 +15,7 @@ from visionmesh.v1 import job_pb2, vision_pb2
 
 _WORDS = {
     Obstacle.OFFLINE: "is not connected",
-    Obstacle.DRAINING: "is being drained",
+    Obstacle.DRAINING: "is being drained (undrain it, and it takes jobs again)",
     Obstacle.FRAMEWORK: "runs another framework",
     Obstacle.SELECTOR: "lacks a label that the job selects by",
     Obstacle.SLOTS: "has no free slot",
@@ -24,6 +24,8 @@ _WORDS = {
     Obstacle.CPUS: "has not enough free CPU cores",
     Obstacle.RESERVED: "is being kept free for a job that has waited for longer",
 }
+
+_SHOWN_RUNNERS = 3
 
 
 async def explain(connection: Connection, job: job_pb2.Job, now: datetime) -> job_pb2.ExplainJobResponse:
@@ -34,16 +36,19 @@ async def explain(connection: Connection, job: job_pb2.Job, now: datetime) -> jo
     elif job.state == vision_pb2.JOB_STATE_QUEUED:
         await _explain_queued(connection, job, answer, now)
     else:
-        answer.summary = _ended(job)
+        answer.summary = _under_way_or_over(job)
     return answer
 
 
-def _ended(job: job_pb2.Job) -> str:
-    state = vision_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")
-    if job.state == vision_pb2.JOB_STATE_RUNNING and job.attempts:
-        return f"The job is running on {job.attempts[-1].runner}, attempt {job.attempt}."
-    reason = f": {job.error.message}" if job.error.message else "."
-    return f"The job is {state}{reason}"
+def _under_way_or_over(job: job_pb2.Job) -> str:
+    if job.state == vision_pb2.JOB_STATE_RUNNING:
+        where = f"on {job.attempts[-1].runner}, attempt {job.attempt}"
+        return f"The job is stopping {where}." if job.cancel_requested else f"The job is running {where}."
+    if job.state == vision_pb2.JOB_STATE_FAILED:
+        return f"The job has failed in attempt {job.attempt}: {job.error.message}"
+    if job.state == vision_pb2.JOB_STATE_CANCELLED:
+        return "The job was cancelled; what it found until then is kept."
+    return f"The job has succeeded in attempt {job.attempt}."
 
 
 async def _explain_pending(
@@ -76,18 +81,32 @@ async def _explain_queued(
         answer.queue_position = 0
         answer.summary = f"The job is given to {runner}, which fetches its inputs."
         return
-    shape = shape_of(job)
-    capable = await _judge_runners(connection, job, shape, answer, now)
+    capable = await _judge_runners(connection, job, shape_of(job), answer, now)
     answer.queue_position = await _position(connection, job, capable)
+    _say_what_is_missing(answer, {node.name for node in capable})
+    ahead = {0: "it is next", 1: "1 job is ahead of it"}.get(
+        answer.queue_position, f"{answer.queue_position} jobs are ahead of it"
+    )
+    answer.summary = f"The job is queued, {ahead}: {answer.waiting_for[-1].message}."
+
+
+def _say_what_is_missing(answer: job_pb2.ExplainJobResponse, capable: set[str]) -> None:
+    busy = [verdict.message for verdict in answer.runners if names.runner_id(verdict.runner) in capable]
+    away = [verdict.message for verdict in answer.runners if list(verdict.obstacles) == [Obstacle.OFFLINE]]
     if any(verdict.fits for verdict in answer.runners):
         _wait(answer, "CAPACITY", "a runner is free and will take it within moments", "")
-    elif capable:
-        _wait(answer, "CAPACITY", f"{len(capable)} runner(s) could take it and are not free", "")
+    elif busy:
+        _wait(answer, "CAPACITY", _shown(busy), "")
+    elif away:
+        _wait(answer, "NO_RUNNER", _shown(away), "")
     else:
         text = "no known runner could ever take it: start one that fits, or change the job's needs"
         _wait(answer, "NO_RUNNER", text, "")
-    ahead = f"{answer.queue_position} job(s) are ahead of it" if answer.queue_position else "it is next"
-    answer.summary = f"The job is queued, {ahead}: {answer.waiting_for[-1].message}."
+
+
+def _shown(messages: list[str]) -> str:
+    hidden = len(messages) - _SHOWN_RUNNERS
+    return ", ".join(messages[:_SHOWN_RUNNERS]) + (f", and {hidden} more" if hidden > 0 else "")
 
 
 async def _judge_runners(

@@ -103,7 +103,8 @@ class LocalMesh:
         """The runners that are connected."""
         async with AsyncClient(self.address) as client:
             listed = [runner async for runner in client.list_runners()]
-        return [runner for runner in listed if runner.state == runner_pb2.RUNNER_STATE_ONLINE]
+        # A drained one is connected too: it stays drained over restarts.
+        return [runner for runner in listed if runner.state != runner_pb2.RUNNER_STATE_OFFLINE]
 
 
 @asynccontextmanager
