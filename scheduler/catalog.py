@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
-from visionmesh.datasets.archives import BadArchive, FileEntry, unpack
+from visionmesh.datasets.archives import BadArchive, FileEntry, Limits, unpack
 from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import Reason, invalid
 from visionmesh.storage import ObjectStore
@@ -32,8 +32,8 @@ def is_image(path: str) -> bool:
 class Catalog:
     """The two stores, and the manifests in them."""
 
-    def __init__(self, datasets: ObjectStore, artifacts: ObjectStore) -> None:
-        self.datasets, self.artifacts = datasets, artifacts
+    def __init__(self, datasets: ObjectStore, artifacts: ObjectStore, limits: Limits) -> None:
+        self.datasets, self.artifacts, self.limits = datasets, artifacts, limits
 
     @staticmethod
     def dataset_prefix(dataset_id: str) -> str:
@@ -74,7 +74,7 @@ class Catalog:
             archive, folder = Path(scratch) / "upload.zip", Path(scratch) / "files"
             await self.fetch(self.datasets.key_of(uri) or "", archive)
             try:
-                entries = await asyncio.to_thread(unpack, archive, folder)
+                entries = await asyncio.to_thread(unpack, archive, folder, self.limits)
             except BadArchive as bad:
                 raise invalid(Reason.BAD_ARCHIVE, field, str(bad)) from None
             await self.add_folder(folder, entries, prefix)

@@ -31,6 +31,7 @@ from scheduler.store.engine import sqlite_file
 from scheduler.store.migrate import Upgrade
 from scheduler.store.store import Store
 from scheduler.sweeper import Sweeper
+from visionmesh.datasets.archives import Limits
 from visionmesh.limits import MAX_RECEIVED_BYTES
 from visionmesh.storage import open_store
 from visionmesh.v1 import (
@@ -84,7 +85,8 @@ async def serve(settings: Settings) -> AsyncIterator[Running]:
 def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store]:
     try:
         datasets, artifacts = settings.resolved_datasets_url(), settings.resolved_artifacts_url()
-        catalog = Catalog(open_store(datasets), open_store(artifacts))
+        limits = Limits(settings.max_archive_files, settings.max_archive_bytes)
+        catalog = Catalog(open_store(datasets), open_store(artifacts), limits)
         return catalog, Store(settings.resolved_database_url(), hub.publish)
     except ValueError as error:
         raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {error}") from error
@@ -141,4 +143,6 @@ def _add_services(
     runner_pb2_grpc.add_RunnerServiceServicer_to_server(
         RunnerService(store, hub, resolver, catalog.artifacts, settings, sweeper.heard), server
     )
-    dataset_pb2_grpc.add_DatasetServiceServicer_to_server(DatasetService(store, catalog), server)
+    dataset_pb2_grpc.add_DatasetServiceServicer_to_server(
+        DatasetService(store, catalog, settings.max_upload_bytes), server
+    )

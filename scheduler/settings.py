@@ -63,6 +63,21 @@ class Settings(BaseSettings):
     )
     """Time after which a watcher that does not read is cut."""
 
+    max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
+        50 * 2**30, validation_alias=AliasChoices("max_upload_bytes", "MAX_UPLOAD_BYTES")
+    )
+    """Largest file that is taken as an upload."""
+
+    max_archive_files: Annotated[int, Field(gt=0)] = Field(
+        100_000, validation_alias=AliasChoices("max_archive_files", "MAX_ARCHIVE_FILES")
+    )
+    """Most files that an uploaded archive may hold."""
+
+    max_archive_bytes: Annotated[int, Field(gt=0)] = Field(
+        50 * 2**30, validation_alias=AliasChoices("max_archive_bytes", "MAX_ARCHIVE_BYTES")
+    )
+    """Most bytes that an uploaded archive may unpack to."""
+
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",

@@ -17,7 +17,7 @@ from scheduler.catalog import Catalog
 from scheduler.oversize import fitting
 from scheduler.services import pages
 from scheduler.services.interceptor import check
-from scheduler.services.transfer import stored
+from scheduler.services.transfer import bytes_of, file_too_large, stored
 from scheduler.store import datasets, jobs
 from scheduler.store.present import timestamp
 from scheduler.store.schema import micros
@@ -35,8 +35,8 @@ SHOWN_PROBLEMS = 20
 class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     """See dataset.proto."""
 
-    def __init__(self, store: Store, catalog: Catalog) -> None:
-        self._store, self._catalog = store, catalog
+    def __init__(self, store: Store, catalog: Catalog, max_upload_bytes: int) -> None:
+        self._store, self._catalog, self._max_upload_bytes = store, catalog, max_upload_bytes
         self._keeping = asyncio.Lock()
         """Two datasets of one name must not mix their files."""
 
@@ -49,10 +49,12 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             raise invalid(Reason.INVALID_ARGUMENT, "header", "the first message of UploadFile is the header")
         check(first)
         header = first.header
+        if header.size_bytes > self._max_upload_bytes:
+            raise file_too_large(header.size_bytes, self._max_upload_bytes)
         upload_id = names.new_id("upload")
         suffix = Path(header.filename).suffix.lower()
         key = f"uploads/{upload_id}/content{suffix if re.fullmatch(r'[.][a-z0-9]{1,8}', suffix) else ''}"
-        chunks = (request.chunk async for request in requests)
+        chunks = bytes_of(requests, self._max_upload_bytes)
         found = await stored(
             self._catalog.datasets, key, chunks, header.size_bytes or None, header.sha256 or None
         )
@@ -95,7 +97,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     async def _unpack(self, key: str, archive: Path, folder: Path) -> list[FileEntry]:
         await self._catalog.fetch(key, archive)
         try:
-            return await asyncio.to_thread(unpack, archive, folder)
+            return await asyncio.to_thread(unpack, archive, folder, self._catalog.limits)
         except BadArchive as bad:
             raise invalid(Reason.BAD_ARCHIVE, "upload", str(bad)) from None
 

@@ -13,7 +13,7 @@ from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.interceptor import check
 from scheduler.services.session import Session
-from scheduler.services.transfer import pieces, stored
+from scheduler.services.transfer import bytes_of, pieces, stored
 from scheduler.settings import Settings
 from scheduler.store import runners
 from scheduler.store.engine import Connection
@@ -77,8 +77,7 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
         job_id = names.job_id(header.job)
         await self._require_live(job_id, header.attempt)
         key = attempt_prefix(job_id, header.attempt) + header.path
-        chunks = (request.chunk async for request in requests)
-        await stored(self._artifacts, key, chunks, header.size_bytes, header.sha256)
+        await stored(self._artifacts, key, bytes_of(requests), header.size_bytes, header.sha256)
         return runner_pb2.StoreObjectResponse(uri=self._artifacts.uri(key))
 
     async def _require_live(self, job_id: str, attempt: int) -> None:

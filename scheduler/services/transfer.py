@@ -1,11 +1,40 @@
 """Bytes from a stream into a store, with the store's complaints as refusals."""
 
+import math
 from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any
 
 import grpc
 
+from scheduler.oversize import too_large
 from visionmesh.errors import MeshError, Reason, invalid, not_found
+from visionmesh.limits import MAX_CHUNK_BYTES
 from visionmesh.storage import BadKey, DigestMismatch, ObjectStore, StoredObject, StoreFull
+
+
+async def bytes_of(requests: AsyncIterable[Any], max_bytes: float = math.inf) -> AsyncIterator[bytes]:
+    """The pieces of a file, which are all that may follow its header.
+
+    Raises INVALID_ARGUMENT for anything else, MESSAGE_TOO_LARGE for a piece or a file that is too large.
+    """
+    total = 0
+    async for request in requests:
+        if request.WhichOneof("message") != "chunk":
+            text = "after the header come pieces of the file and nothing else. Begin again with one header."
+            raise invalid(Reason.INVALID_ARGUMENT, "chunk", text)
+        if len(request.chunk) > MAX_CHUNK_BYTES:
+            instead = "Send the file in smaller pieces."
+            raise too_large("chunk", "The piece", len(request.chunk), MAX_CHUNK_BYTES, instead)
+        total += len(request.chunk)
+        if total > max_bytes:
+            raise file_too_large(total, int(max_bytes))
+        yield request.chunk
+
+
+def file_too_large(size_bytes: int, limit_bytes: int) -> MeshError:
+    """RESOURCE_EXHAUSTED: the scheduler takes no such file."""
+    instead = "Split it, or start the scheduler with a larger MAX_UPLOAD_BYTES."
+    return too_large("header.size_bytes", "The file", size_bytes, limit_bytes, instead)
 
 
 async def stored(

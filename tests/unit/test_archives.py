@@ -128,6 +128,12 @@ def test_a_file_twice_is_refused_however_it_is_spelt(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("names", [["a/Cat.jpg", "a/cat.JPG"], ["A/x", "a/x"], ["\u00fc.jpg", "u\u0308.jpg"]])
+def test_names_that_are_one_on_many_disks_are_refused(tmp_path: Path, names: list[str]) -> None:
+    said = refused(pack(tmp_path, *((name, b"") for name in names)))
+    assert "are one name on many disks. Rename one" in said
+
+
 @pytest.mark.parametrize("names", [["a", "a/b", "c"], ["a/b", "a", "c"], ["a", "a/b/c", "d"]])
 def test_a_file_that_is_a_folder_too_is_refused(tmp_path: Path, names: list[str]) -> None:
     assert "'a/b" in refused(pack(tmp_path, *((name, b"") for name in names)))

@@ -9,6 +9,7 @@ import lzma
 import shutil
 import stat
 import struct
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -95,12 +96,13 @@ def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
     """Entries to unpack, by the path that they get."""
     files = [info for info in opened.infolist() if not info.filename.endswith("/")]
     if len(files) > limits.files:
-        raise BadArchive(f"the archive holds {len(files)} files; at most {limits.files} are taken")
+        text = f"the archive holds {len(files)} files; at most {limits.files} are taken. Split it."
+        raise BadArchive(text)
     for info in files:
         _check_entry(info)
     kept = [info for info in files if not _ignored(PurePosixPath(info.filename))]
     if not kept:
-        raise BadArchive("the archive holds no files")
+        raise BadArchive("the archive holds no files. Pack the folder with its files.")
     if sum(info.file_size for info in kept) > limits.total_bytes:  # before the disk is filled for nothing
         raise BadArchive(_too_large(limits))
     top = _common_top([PurePosixPath(info.filename) for info in kept])
@@ -109,16 +111,26 @@ def _wanted(opened: zipfile.ZipFile, limits: Limits) -> dict[str, zipfile.ZipInf
         path = PurePosixPath(info.filename)
         relative = str(path.relative_to(top)) if top else str(path)
         if relative in by_path:
-            raise BadArchive(f"{info.filename!r} is in the archive twice")
+            raise BadArchive(f"{info.filename!r} is in the archive twice. Rename one of them.")
         by_path[relative] = info
+    _refuse_names_alike(by_path)
     return by_path
+
+
+def _refuse_names_alike(paths: Iterable[str]) -> None:
+    """Two names that differ in case alone are one file where a runner's disk knows no case."""
+    folded: dict[str, str] = {}
+    for path in paths:
+        other = folded.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
+        if other != path:
+            raise BadArchive(f"{path!r} and {other!r} are one name on many disks. Rename one of them.")
 
 
 def _check_entry(info: zipfile.ZipInfo) -> None:
     name = info.filename
     path = PurePosixPath(name)
     if not path.parts:
-        raise BadArchive(f"{name!r} is no name for a file")
+        raise BadArchive(f"{name!r} is no name for a file. Rename the file.")
     if "\\" in name or "\x00" in name or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise BadArchive(f"{name!r} leads out of the archive. Pack it with relative names.")
     if any(ord(character) < 32 or character == "\x7f" for character in name):
@@ -158,7 +170,7 @@ def _extract(
         unpacked.append(entry)
         total += entry.size_bytes
         if limits.bomb(total, packed_bytes):  # entries may share their packed bytes
-            raise BadArchive(f"the archive grows more than {limits.ratio} times when unpacked")
+            raise BadArchive(_bomb("the archive", limits))
     return unpacked
 
 
@@ -174,13 +186,14 @@ def _extract_one(
                 if size > left:
                     raise BadArchive(_too_large(limits))
                 if limits.bomb(size, info.compress_size):
-                    raise BadArchive(f"{info.filename!r} grows more than {limits.ratio} times when unpacked")
+                    raise BadArchive(_bomb(repr(info.filename), limits))
                 digest.update(chunk)
                 file.write(chunk)
     except FileExistsError:
-        raise BadArchive(f"{info.filename!r} is a file and a folder at once") from None
+        text = f"{info.filename!r} is a file and a folder at once. Rename one of them."
+        raise BadArchive(text) from None
     except NotADirectoryError:
-        raise BadArchive(f"{info.filename!r} lies below a file") from None
+        raise BadArchive(f"{info.filename!r} lies below a file. Rename one of them.") from None
     return FileEntry(path, size, digest.hexdigest())
 
 
@@ -191,9 +204,14 @@ def _chunks(opened: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[bytes]:
             while chunk := source.read(_CHUNK):
                 yield chunk
     except NotImplementedError as error:
-        raise BadArchive(f"{info.filename!r} is packed in a way that is not read here: {error}") from None
+        text = f"{info.filename!r} is packed in a way that is not read here ({error}). Pack it with Deflate."
+        raise BadArchive(text) from None
     except _DAMAGE as error:
         raise BadArchive(f"{info.filename!r} is damaged ({error}). Pack it again.") from None
+
+
+def _bomb(what: str, limits: Limits) -> str:
+    return f"{what} grows more than {limits.ratio} times when unpacked. Pack files with real content."
 
 
 def _too_large(limits: Limits) -> str:
