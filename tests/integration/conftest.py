@@ -119,10 +119,18 @@ def start_mesh(tmp_path: Path) -> StartMesh:
     return lambda **flags: running(tmp_path / "data", **flags)
 
 
+@pytest.fixture(scope="module")
+def mesh_settings() -> dict[str, object]:
+    """What the scheduler of a module is told; a folder of tests may say something else."""
+    return {"bookmark_seconds": 0.2}
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def mesh(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mesh]:
+async def mesh(
+    tmp_path_factory: pytest.TempPathFactory, mesh_settings: dict[str, object]
+) -> AsyncIterator[Mesh]:
     """One scheduler for the tests of a module."""
-    async with running(tmp_path_factory.mktemp("mesh"), bookmark_seconds=0.2) as started:
+    async with running(tmp_path_factory.mktemp("mesh"), **mesh_settings) as started:
         yield started
 
 
