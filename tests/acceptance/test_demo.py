@@ -1,5 +1,6 @@
 """The demo does what it says: three jobs succeed, shapes are found, files lie where it says."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,17 +10,26 @@ from pathlib import Path
 import psutil
 import pytest
 
+EXAMPLE = "vmesh demo"
 LIMIT = 180  # seconds; on two idle cores it takes less than half of that
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple["subprocess.CompletedProcess[str]", Path]:
     """One run of the demo, for all tests of this file."""
-    folder = tmp_path_factory.mktemp("demo")
-    command = [sys.executable, "-m", "visionmesh.cli", "demo", "--data-dir", str(folder)]
+    temporary = tmp_path_factory.mktemp("demo")
+    command = [sys.executable, "-m", "visionmesh.cli", *EXAMPLE.split()[1:]]
     begin = time.monotonic()
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    ran = subprocess.run(
+        command,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
     print(f"demo took {time.monotonic() - begin:.1f} s")
+    (folder,) = temporary.glob("visionmesh-demo-*")
     return ran, folder
 
 

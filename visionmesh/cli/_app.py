@@ -46,7 +46,7 @@ def _options(
 
 
 command(app, _mesh_commands.up, "vmesh up", "vmesh up --port 0 --data-dir ./mesh --slots 2", panel=_START)
-command(app, _mesh_commands.demo, "vmesh demo", "vmesh demo --keep", panel=_START)
+command(app, _mesh_commands.demo, "vmesh demo", panel=_START)
 
 command(
     app,

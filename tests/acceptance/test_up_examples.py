@@ -1,0 +1,45 @@
+"""The examples of `vmesh up --help`, run as they are written, by somebody who has a home of their own."""
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+START = 90.0  # seconds: importing a framework on a cold machine takes a while
+
+
+def default_port_is_taken() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", 50051)) == 0
+
+
+@pytest.mark.timeout(START + 60)
+@pytest.mark.parametrize(
+    ("example", "folder"),
+    [("vmesh up", ".visionmesh"), ("vmesh up --port 0 --data-dir ./mesh --slots 2", "mesh")],
+)
+def test_example(tmp_path: Path, example: str, folder: str) -> None:
+    if "--port" not in example and default_port_is_taken():
+        pytest.skip("something listens on port 50051 of this machine: stop it, and run the test again")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "visionmesh.cli", *shlex.split(example)[1:]],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        seen = process.stdout.readline()
+    finally:
+        process.send_signal(signal.SIGINT)
+        seen += process.communicate(timeout=30)[0]
+    assert process.returncode == 0, seen
+    assert "127.0.0.1:" in seen
+    assert str(tmp_path / folder) in seen
+    assert (tmp_path / folder / "visionmesh.db").exists()
