@@ -3,6 +3,8 @@
 import errno
 import os
 import socket
+from pathlib import PurePath
+from textwrap import shorten
 
 import grpc
 import psutil
@@ -51,8 +53,13 @@ def _by(port: int) -> str:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,)
             if listens and connection.pid:
-                command = " ".join(psutil.Process(connection.pid).cmdline())
-                return f" by process {connection.pid} ({command[:60]})"
+                return f" by process {connection.pid} ({_command(connection.pid)})"
     except psutil.Error:
         pass
     return ""
+
+
+def _command(pid: int) -> str:
+    """The command of a process, without the path of its program, shortened."""
+    program, *arguments = psutil.Process(pid).cmdline() or [psutil.Process(pid).name()]
+    return shorten(" ".join([PurePath(program).name, *arguments]), 90, placeholder=" …")

@@ -235,7 +235,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         dbapi_connection.isolation_level = None  # transactions begin where `begin` below says
         try:
             _configure(dbapi_connection.cursor())
-        except BaseException:  # cancelled: the pool does not know the connection yet, and would not close it
+        except asyncio.CancelledError:  # the pool closes the connection after any error but this one
             dbapi_connection.driver_connection.stop()
             raise
 

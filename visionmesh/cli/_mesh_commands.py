@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -14,10 +14,8 @@ from rich.markup import escape
 
 from visionmesh.cli._console import data_console, status_console
 from visionmesh.cli._run import Exit, run
-from visionmesh.cli._tables import runner_text
+from visionmesh.cli._up_screen import resume_command, show_mesh
 from visionmesh.cli.mesh import LocalMesh, LocalMeshError, MeshSettings, local_mesh
-from visionmesh.client import DEFAULT_ADDRESS
-from visionmesh.v1 import runner_pb2
 
 DATA_DIR = Path("~/.visionmesh")
 
@@ -34,8 +32,13 @@ def up(
     framework: Annotated[str, typer.Option(help="What the runners run.")] = "ultralytics",
 ) -> None:
     """Run a mesh on this machine until Ctrl-C: scheduler and runners, nothing to configure."""
-    settings = MeshSettings(data_dir.expanduser().resolve(), port, framework, runners, slots)
+    settings = MeshSettings(data_folder(data_dir), port, framework, runners, slots)
     run(until_stopped(settings))
+
+
+def data_folder(given: Path) -> Path:
+    """`given` as an absolute path."""
+    return given.expanduser().resolve()
 
 
 def demo(
@@ -50,35 +53,41 @@ def demo(
     """Train, validate and infer on drawn shapes with a mesh of its own: under 90 s on two cores."""
     from visionmesh.demo import run_demo
 
-    folder = (
-        data_dir.expanduser().resolve() if data_dir else Path(tempfile.mkdtemp(prefix="visionmesh-demo-"))
-    )
+    folder = data_folder(data_dir) if data_dir else Path(tempfile.mkdtemp(prefix="visionmesh-demo-"))
     run(run_demo(folder, keep=keep))
 
 
 async def until_stopped(settings: MeshSettings) -> Exit:
-    """Run a mesh until SIGINT or SIGTERM; an error if one of its processes ends by itself."""
+    """Run a mesh until SIGINT or SIGTERM, a second of which kills it; refused if it cannot be had."""
     status = status_console()
-    end_on_sigterm()
+    end_on_signals()
     try:
         async with starting_mesh(status, settings) as mesh:
             show_mesh(data_console(), mesh, await mesh.runners())
             await stay(status, mesh)
     except asyncio.CancelledError:
-        where = f"Stopped. Everything is kept in {settings.data_dir}; `vmesh up` goes on from there."
-        status.print(where, soft_wrap=True)
+        return _tell_end(status, settings)
     except LocalMeshError as error:
-        status.print(f"[bold red]Error[/] {escape(str(error))}", soft_wrap=True)
+        show_mesh_error(status, error)
         return Exit.REFUSED
     return Exit.OK
+
+
+def _tell_end(status: Console, settings: MeshSettings) -> Exit:
+    task = asyncio.current_task()
+    killed = task is not None and task.cancelling() > 1
+    how = "Killed; jobs that ran start again from their last checkpoint" if killed else "Stopped"
+    _say(status, f"{how}. Everything is kept in {settings.data_dir}")
+    _say(status, f"Go on with: {resume_command(settings, data_folder(DATA_DIR))}")
+    return Exit.INTERRUPTED if killed else Exit.OK
 
 
 @asynccontextmanager
 async def starting_mesh(status: Console, settings: MeshSettings) -> AsyncIterator[LocalMesh]:
     """A local mesh, with a sign of life while it starts."""
     async with AsyncExitStack() as stack:
-        with status.status("Starting the mesh…"):
-            mesh = await stack.enter_async_context(local_mesh(settings))
+        with status.status("Starting the mesh…") as sign:
+            mesh = await stack.enter_async_context(local_mesh(settings, sign.update))
         yield mesh
 
 
@@ -87,27 +96,29 @@ async def stay(status: Console, mesh: LocalMesh) -> None:
     try:
         await mesh.stay()
     except asyncio.CancelledError:
-        status.print("\nStopping…")
+        _say(status, "\nStopping… (Ctrl-C again kills at once)")
         raise
 
 
-def end_on_sigterm() -> None:
-    """Let SIGTERM and a closed terminal do what Ctrl-C does: cancel the running command."""
+def _say(status: Console, text: str) -> None:
+    """Print, to a terminal that may be gone."""
+    with suppress(OSError):
+        status.print(escape(text), soft_wrap=True)
+
+
+def end_on_signals() -> None:
+    """Have Ctrl-C, SIGTERM and a closed terminal cancel the running command.
+
+    A mesh that is cancelled a second time, while it stops, is killed.
+    """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - called from a coroutine
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
-def show_mesh(out: Console, mesh: LocalMesh, runners: list[runner_pb2.Runner]) -> None:
-    """Print where the mesh is, what it has, and what to try first."""
-    out.print(f"[bold green]The mesh is up[/] at [bold]{mesh.address}[/] (gRPC, with reflection)")
-    out.print(f"data    {mesh.settings.data_dir}", soft_wrap=True)
-    for runner in runners:
-        out.print(f"runner  {escape(runner_text(runner))}", soft_wrap=True)
-    at = "" if mesh.address == DEFAULT_ADDRESS else f" --address {mesh.address}"
-    out.print("\nTry, in another terminal:")
-    out.print(f"  vmesh train --model yolo11n --dataset ./my-dataset --epochs 10{at}", soft_wrap=True)
-    out.print(f"  vmesh jobs{at}", soft_wrap=True)
-    out.print(f"  grpcurl -plaintext {mesh.address} list", soft_wrap=True)
-    out.print("\n[dim]Ctrl-C stops it.[/]")
+def show_mesh_error(status: Console, error: LocalMeshError) -> None:
+    """Print why the mesh did not start, or ended."""
+    status.print(f"[bold red]Error[/] {escape(str(error))}", soft_wrap=True)
+    if error.reason:
+        status.print(f"  [dim]{escape(error.reason)}[/]")

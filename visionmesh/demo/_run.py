@@ -10,7 +10,7 @@ from visionmesh.cli import _tables, _words
 from visionmesh.cli._console import data_console, status_console
 from visionmesh.cli._follow import follow
 from visionmesh.cli._live import Board
-from visionmesh.cli._mesh_commands import end_on_sigterm, starting_mesh, stay
+from visionmesh.cli._mesh_commands import end_on_signals, show_mesh_error, starting_mesh, stay
 from visionmesh.cli._result import save_artifacts
 from visionmesh.cli._run import Exit
 from visionmesh.cli.mesh import LocalMesh, LocalMeshError, MeshSettings
@@ -27,7 +27,7 @@ REQUIRED_MAP50 = 0.9
 async def run_demo(folder: Path, *, keep: bool = False) -> Exit:
     """Run the demo with everything in `folder`; OK only if all is as it should be."""
     out, status = data_console(), status_console()
-    end_on_sigterm()
+    end_on_signals()
     out.print(f"[bold]VisionMesh demo[/]  everything lies in {folder}", soft_wrap=True)
     try:
         async with starting_mesh(status, MeshSettings(folder / "mesh", slots=2)) as mesh:
@@ -39,7 +39,7 @@ async def run_demo(folder: Path, *, keep: bool = False) -> Exit:
         status.print(f"Stopped. What there is so far lies in {folder}", soft_wrap=True)
         return Exit.INTERRUPTED
     except LocalMeshError as error:
-        status.print(f"[bold red]Error[/] {escape(str(error))}", soft_wrap=True)
+        show_mesh_error(status, error)
         return Exit.REFUSED
     return code
 

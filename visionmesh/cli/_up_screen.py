@@ -1,0 +1,107 @@
+"""What `vmesh up` shows: where the mesh is, what it has, what to try, and how to go on later."""
+
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+import visionmesh
+from visionmesh.cli.mesh import DatabaseUpgrade, LocalMesh, MeshSettings
+from visionmesh.client import DEFAULT_ADDRESS
+from visionmesh.v1 import runner_pb2
+
+_DEFAULT_PORT = int(DEFAULT_ADDRESS.rpartition(":")[2])
+
+
+def show_mesh(out: Console, mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> None:
+    """Print where the mesh is, what it has, and what to try."""
+    out.print(f"[bold green]VisionMesh {visionmesh.__version__} is up[/]\n")
+    for name, text in facts(mesh, runners):
+        out.print(f"  [dim]{name:<9}[/] {escape(text)}", soft_wrap=True)
+    out.print("\nTry it in another terminal:\n")
+    for line in lines_to_copy(mesh.address):
+        out.print(f"  [cyan]{escape(fitted(line, out.width - 2))}[/]", soft_wrap=True)
+    out.print("\n[dim]Ctrl-C stops the mesh; everything is kept.[/]")
+
+
+def facts(mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> list[tuple[str, str]]:
+    """Names and values of what there is."""
+    found = [
+        ("address", f"{mesh.address} (gRPC with reflection; this machine only)"),
+        ("data", str(mesh.settings.data_dir)),
+    ]
+    if mesh.upgrade is not None:
+        found.append(("database", upgrade_text(mesh.upgrade)))
+    if runners:
+        found.append(("machine", machine_text(runners[0].capacity)))
+        found.append(("runner" if len(runners) == 1 else "runners", runners_text(runners)))
+    return found
+
+
+def machine_text(capacity: runner_pb2.RunnerCapacity) -> str:
+    """Cores, memory and GPUs, as a runner reports them."""
+    cores = "1 CPU core" if capacity.cpus == 1 else f"{capacity.cpus:g} CPU cores"
+    gpus = Counter(f"{gpu.model} ({gpu.memory_mib / 1024:.0f} GiB)" for gpu in capacity.gpus)
+    named = [name if count == 1 else f"{count} times {name}" for name, count in gpus.items()]
+    return f"{cores}, {capacity.memory_bytes / 2**30:.0f} GiB memory, {', '.join(named) or 'no GPU'}"
+
+
+def runners_text(runners: Sequence[runner_pb2.Runner]) -> str:
+    """Who runs jobs: all runners of a local mesh are alike."""
+    names = [runner.name.removeprefix("runners/") for runner in runners]
+    who = names[0] if len(names) == 1 else f"{len(names)}, {names[0]} to {names[-1]}"
+    slots = runners[0].capacity.slots
+    jobs = "1 job at a time" if slots == 1 else f"{slots} jobs at a time"
+    each = "" if len(names) == 1 else " each"
+    return f"{who} ({runners[0].framework} {runners[0].framework_version}), {jobs}{each}"
+
+
+def upgrade_text(upgrade: DatabaseUpgrade) -> str:
+    """What was done to a database of an earlier version, and where the copy is."""
+    return f"migrated from {upgrade.before} to {upgrade.after}; as it was before: {upgrade.backup}"
+
+
+def lines_to_copy(address: str) -> list[str]:
+    """Shell lines that work as they are in a new terminal."""
+    at = (
+        ""
+        if address == DEFAULT_ADDRESS and "VISIONMESH_ADDRESS" not in os.environ
+        else f" --address {address}"
+    )
+    activate = Path(sys.prefix) / "bin" / "activate"
+    lines = [f". {shlex.quote(str(activate))}"] if activate.exists() else []
+    return [
+        *lines,
+        "python -m visionmesh.shapes shapes",
+        f"vmesh train --model yolo11n --dataset ./shapes --epochs 10 --image-size 96{at}",
+        f"vmesh jobs{at}",
+    ]
+
+
+def fitted(line: str, width: int) -> str:
+    """`line`, its last option on a line of its own if it is wider than `width`: it pastes as one."""
+    if len(line) <= width:
+        return line
+    start, option, rest = line.rpartition(" --")
+    return f"{start} \\\n    {option.strip()}{rest}" if start else line
+
+
+def resume_command(settings: MeshSettings, home: Path) -> str:
+    """The command that starts this mesh again."""
+    plain = MeshSettings(home, _DEFAULT_PORT)
+    words = ["vmesh", "up"]
+    for flag, value, usual in (
+        ("--data-dir", settings.data_dir, plain.data_dir),
+        ("--port", settings.port, plain.port),
+        ("--runners", settings.runners, plain.runners),
+        ("--slots", settings.slots, plain.slots),
+        ("--framework", settings.framework, plain.framework),
+    ):
+        if value != usual:
+            words += [flag, str(value)]
+    return shlex.join(words)
