@@ -13,7 +13,8 @@ from visionmesh import __version__
 from visionmesh.cli import app
 from visionmesh.contracts import export
 
-PROTOS = Path(__file__).parents[2] / "protos"
+ROOT = Path(__file__).parents[2]
+PROTOS = ROOT / "protos"
 
 
 def vmesh(*arguments: str) -> Result:
@@ -76,6 +77,12 @@ def test_the_command_says_what_it_wrote_and_where_to_read_on(tmp_path: Path) -> 
     readme = tmp_path / "a" / "protos" / "README.md"
     assert str(readme) in ran.stdout
     assert readme.read_text().startswith(f"# The contracts of VisionMesh {__version__}\n")
+
+
+def test_the_readme_and_the_documentation_give_the_same_lines(exported: Path) -> None:
+    languages = (exported / "README.md").read_text().partition("### ")[2]
+    assert "TypeScript" in languages
+    assert languages in (ROOT / "docs" / "clients.md").read_text()
 
 
 def test_a_folder_that_is_not_empty_is_left_alone_unless_forced(tmp_path: Path) -> None:
