@@ -14,6 +14,7 @@ import pytest_asyncio
 
 sys.path.append(str(Path(__file__).parent))  # for runner_double: tests are no package
 
+from command_line import CommandLine, at_a_command_line
 from runner_double import PATIENCE, RunnerDouble, refusal
 
 from scheduler import settings
@@ -163,3 +164,10 @@ def a_train(dataset: dataset_pb2.Dataset, framework: str) -> Callable[..., job_p
         return job_pb2.Job(train=spec, **({"framework": framework} | fields))
 
     return make
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def command_line(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[CommandLine]:
+    """The module's scheduler with all that a command line needs around it."""
+    async with at_a_command_line(mesh, tmp_path_factory.mktemp("home")) as made:
+        yield made
