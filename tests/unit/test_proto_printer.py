@@ -17,6 +17,7 @@ syntax = "proto2";
 package test.two;
 import "buf/validate/validate.proto";
 import public "google/protobuf/any.proto";
+import weak "google/protobuf/empty.proto";
 option java_package = "a.\"b\"\n\\c";
 option optimize_for = LITE_RUNTIME;
 message Everything {

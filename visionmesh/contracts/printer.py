@@ -19,7 +19,6 @@ from google.protobuf.descriptor_pb2 import (
 
 from visionmesh.contracts._options import bracketed, quoted, statements
 
-_SYNTAX = {"": 'syntax = "proto2"', "proto2": 'syntax = "proto2"', "proto3": 'syntax = "proto3"'}
 _EDITION_2023 = 1000
 _MAX_FIELD_NUMBER = 536870911
 _MAX_ENUM_NUMBER = 2147483647
@@ -33,19 +32,19 @@ def proto_source(file: FileDescriptorProto) -> str:
 
 
 def _file(file: FileDescriptorProto) -> Lines:
-    dialect = _Dialect(file)
-    yield f"{dialect.header};"
+    yield _header(file)
     if file.package:
         yield from ("", f"package {file.package};")
     yield from _spaced(_imports(file))
     yield from _spaced(statements(file.options))
-    for group in (
+    dialect = _Dialect(file.syntax)
+    for block in (
         *(dialect.message(message) for message in file.message_type),
         *(dialect.enum(enum) for enum in file.enum_type),
         *dialect.extensions(file.extension),
         *(_service(service) for service in file.service),
     ):
-        yield from _spaced(group)
+        yield from _spaced(block)
 
 
 def _imports(file: FileDescriptorProto) -> Lines:
@@ -68,20 +67,21 @@ def _method(method: MethodDescriptorProto) -> Lines:
     yield from _block(head, options) if options else (f"{head};",)
 
 
-class _Dialect:
-    """What depends on the syntax of a file: labels, and how reserved names are written."""
+def _header(file: FileDescriptorProto) -> str:
+    if file.syntax in ("", "proto2", "proto3"):
+        return f'syntax = "{file.syntax or "proto2"}";'
+    if file.syntax == "editions" and file.edition == _EDITION_2023:
+        return 'edition = "2023";'
+    raise ValueError(
+        f"{file.name} is in a syntax that is not printed: neither proto2, proto3 nor edition 2023"
+    )
 
-    def __init__(self, file: FileDescriptorProto) -> None:
-        newer = any(message.visibility for message in file.message_type) or file.option_dependency
-        if file.syntax == "editions" and file.edition == _EDITION_2023 and not newer:
-            self.header = 'edition = "2023"'
-        elif file.syntax in _SYNTAX:
-            self.header = _SYNTAX[file.syntax]
-        else:
-            raise ValueError(
-                f"{file.name} is in a syntax that is not printed: neither proto2, proto3 nor edition 2023"
-            )
-        self._syntax = file.syntax or "proto2"
+
+class _Dialect:
+    """Prints messages, enums and extensions, which look different from syntax to syntax."""
+
+    def __init__(self, syntax: str) -> None:
+        self._syntax = syntax or "proto2"
 
     def message(self, message: DescriptorProto) -> Lines:
         """A message with everything in it."""
