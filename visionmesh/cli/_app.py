@@ -7,6 +7,7 @@ import typer
 import visionmesh
 from visionmesh.cli import (
     _dataset_commands,
+    _doctor_commands,
     _job_commands,
     _jobs_commands,
     _mesh_commands,
@@ -47,6 +48,7 @@ def _options(
 
 command(app, _mesh_commands.up, "vmesh up", "vmesh up --port 0 --data-dir ./mesh --slots 2", panel=_START)
 command(app, _mesh_commands.demo, "vmesh demo", panel=_START)
+command(app, _doctor_commands.doctor, "vmesh doctor", "vmesh doctor -o json", panel=_START)
 
 command(
     app,
