@@ -19,7 +19,7 @@ HERE = Path()
 
 
 def misspelt() -> None:
-    visionmesh.Clinet()  # type: ignore[attr-defined, misc]  # is found
+    visionmesh.Clinet()  # type: ignore[attr-defined]  # is found
 
 
 def on_progress(done: int, total: int) -> None:
