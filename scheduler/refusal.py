@@ -1,7 +1,6 @@
 """Why a scheduler does not start, in words that reach the terminal of whoever started it."""
 
 import errno
-import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -35,6 +34,7 @@ def unusable_folder(folder: Path, error: OSError) -> CannotStart:
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         text = f"There is no room left on the disk of {folder}. Free some, or choose another folder"
         return CannotStart(Refusal.DISK_FULL, f"{text} with --data-dir.")
-    why = os.strerror(error.errno) if error.errno else str(error)
+    in_the_way = error.errno in {errno.EEXIST, errno.ENOTDIR}
+    why = "a file is in its way" if in_the_way else error.strerror or str(error)
     text = f"The folder {folder} cannot be written: {why}. Mend that, or choose another folder"
     return CannotStart(Refusal.DATA_DIR_UNUSABLE, f"{text} with --data-dir.")
