@@ -13,6 +13,7 @@ from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 Finding = tuple[Reason, Violation]
 
 _SHOWN = 12
+_SHOWN_TEXT = 40
 
 
 def check_against_manifest(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest) -> list[Finding]:
@@ -83,14 +84,27 @@ def _problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None:
         return "must be a finite number, not NaN or infinite"
     match rule.type:
         case runner_pb2.HYPERPARAMETER_TYPE_FLOAT | runner_pb2.HYPERPARAMETER_TYPE_INT:
-            return _number_problem(rule, value) if kind == "number_value" else "must be a number"
+            return (
+                _number_problem(rule, value) if kind == "number_value" else f"must be a number{_got(value)}"
+            )
         case runner_pb2.HYPERPARAMETER_TYPE_BOOL:
-            return None if kind == "bool_value" else "must be true or false"
+            return None if kind == "bool_value" else f"must be true or false{_got(value)}"
         case runner_pb2.HYPERPARAMETER_TYPE_STRING if kind != "string_value":
-            return "must be text"
+            return f"must be text{_got(value)}"
         case runner_pb2.HYPERPARAMETER_TYPE_STRING if rule.choices and value.string_value not in rule.choices:
             return f"must be one of {', '.join(rule.choices)}, got {value.string_value!r}"
     return None
+
+
+def _got(value: Value) -> str:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return f", got {value.string_value[:_SHOWN_TEXT]!r}"
+        case "number_value":
+            return f", got {value.number_value:g}"
+        case "bool_value":
+            return f", got {str(value.bool_value).lower()}"
+    return ""
 
 
 def _number_problem(rule: runner_pb2.Hyperparameter, value: Value) -> str | None:

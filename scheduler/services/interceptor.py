@@ -70,20 +70,49 @@ def _wrap(handler: Any, method: str) -> Handler:
 
 def _call(behavior: Any, method: str, check: Callable[[Any], Any]) -> Any:
     async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        writer = _Writer(context)
         try:
-            return await behavior(check(request), context)
+            response = await behavior(check(request), writer)
+            await writer.written()
+            return response
         except MeshError as error:
-            await _abort(context, error)
+            await writer.abort(error)
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception:
-            await _abort(context, _internal(method))
+            await writer.abort(_internal(method))
 
     return call
 
 
-async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: MeshError) -> None:
-    await context.abort_with_status(rpc_status.to_status(status_of(error)))
+class _Writer:
+    """A call's context that ends the call when its last message is on its way, and not before.
+
+    gRPC cannot do both at once: the status would be lost, and the caller would wait for ever. A task
+    that is cancelled in the middle of a write leaves the write behind, so it is waited for here.
+    """
+
+    def __init__(self, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+        self._last: asyncio.Future[None] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+    async def write(self, message: Any) -> None:
+        """Send a message; one at a time."""
+        self._last = asyncio.ensure_future(self._context.write(message))
+        await asyncio.shield(self._last)
+
+    async def written(self) -> None:
+        """Wait until nothing is being written."""
+        if self._last is not None and not self._last.done():
+            await asyncio.wait({self._last})
+
+    async def abort(self, error: MeshError) -> None:
+        """End the call with what went wrong."""
+        await self.written()
+        await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
 
 
 def _internal(method: str) -> MeshError:

@@ -47,7 +47,7 @@ async def stored(
     try:
         return await store.put(key, chunks, size_bytes=size_bytes, sha256=sha256)
     except BadKey as bad:
-        text = f"the path cannot be stored: {bad}"
+        text = f"the path cannot be stored: {bad}. Choose another path, inside the attempt's own folder."
         raise invalid(Reason.BAD_URI, "header.path", text) from None
     except DigestMismatch as mismatch:
         text = f"The bytes are not as announced: {mismatch}. Nothing was stored; send them again."

@@ -166,7 +166,9 @@ class RunnerDouble:
         async with asyncio.timeout(PATIENCE):
             with_error = await asyncio.gather(self._tasks[0], return_exceptions=True)
         assert isinstance(with_error[0], grpc.aio.AioRpcError), with_error
-        return refusal(with_error[0])
+        error = refusal(with_error[0])
+        error.__cause__ = with_error[0]
+        return error
 
     async def say_draining(self) -> None:
         """Want no more work."""
