@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import sqlite3
 from typing import Any
 
@@ -120,14 +121,9 @@ async def test_a_mesh_that_is_not_there_is_unreachable() -> None:
 
 async def test_a_mesh_that_does_not_answer_is_too_slow() -> None:
     """Something listens there, and never says a word."""
-
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
-        async with AsyncClient(f"127.0.0.1:{port}", timeout=0.3) as client:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        async with AsyncClient(address, timeout=0.3) as client:
             with pytest.raises(MeshError, match="did not answer in time") as caught:
                 await client.job("jobs/any").get()
     assert exit_of_error(caught.value) is Exit.TIMEOUT
