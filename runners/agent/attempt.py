@@ -28,6 +28,7 @@ from runners.agent.inputs import DatasetCache, InputFailed, InputFetcher
 from runners.agent.job_environment import UnknownKind, base_environment, gpu_environment, job_environment
 from runners.agent.job_process import JobProcess, LaunchFailed
 from runners.agent.launcher import Launcher
+from runners.agent.oversized import smaller_result, smaller_update
 from runners.agent.pump import Progress, Pump, Results, now
 from runners.agent.stream import AttemptLost, NumberedStream
 from runners.agent.uploads import Uploader
@@ -111,12 +112,14 @@ class Attempt:
             progress_pb2.ReportProgressRequest(job=ref.job, attempt=ref.attempt),
             progress_request,
             on_refusal=self._on_refusal,
+            smaller=smaller_update,
         )
         results: Results = NumberedStream(
             "results",
             means.results.PublishResults,
             result_pb2.PublishResultsRequest(job=ref.job, attempt=ref.attempt),
             results_request,
+            smaller=smaller_result,
         )
         return progress, results
 

@@ -6,7 +6,7 @@ and the runner goes back. Nothing here waits or does I/O; a journal on disk can 
 the dictionary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -51,6 +51,7 @@ class Outbox(Generic[M]):
         self._oldest = 1
         self._history_bytes = 0
         self._next_to_send = 1
+        self._singly_until = 0
         self.last_number = 0
         """Number of the newest message; 0 before the first."""
         self.acknowledged = 0
@@ -73,6 +74,8 @@ class Outbox(Generic[M]):
 
     def next_batch(self) -> Batch[M] | None:
         """What to send next, as much as one request may carry; None if everything is sent."""
+        if self.is_careful:
+            return self._next_alone()
         first, total = self._next_to_send, 0
         messages: list[M] = []
         while self._next_to_send <= self.last_number and len(messages) < self._batch_messages:
@@ -83,6 +86,30 @@ class Outbox(Generic[M]):
             total += size
             self._next_to_send += 1
         return Batch(first, messages) if messages else None
+
+    @property
+    def is_careful(self) -> bool:
+        """Whether messages are sent one by one, each when the one before is acknowledged."""
+        return self.acknowledged < self._singly_until
+
+    def be_careful(self) -> None:
+        """Send everything that was sent and not acknowledged one by one, to see which is refused."""
+        self._singly_until = self._next_to_send - 1
+
+    def replace_first(self, smaller: Callable[[M], M]) -> None:
+        """Put something smaller in the place of the first message that is not acknowledged."""
+        number = self.acknowledged + 1
+        message, size = self._kept[number]
+        changed = smaller(message)
+        self._kept[number] = (changed, changed.ByteSize())
+        self.waiting_bytes += changed.ByteSize() - size
+
+    def _next_alone(self) -> Batch[M] | None:
+        number = self.acknowledged + 1
+        if self._next_to_send > number:
+            return None
+        self._next_to_send = number + 1
+        return Batch(number, [self._kept[number][0]])
 
     def acknowledge(self, number: int) -> bool:
         """Everything up to `number` is stored; returns whether that is news. Raises OutOfStep."""

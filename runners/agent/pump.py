@@ -6,17 +6,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import structlog
 
 from runners.agent.gpus import Gpus
 from runners.agent.job_process import JobProcess
 from runners.agent.logs import LineCollector, RateLimit
+from runners.agent.oversized import fitting_result, fitting_update
 from runners.agent.samples import SAMPLE_SECONDS, Sampler
 from runners.agent.stream import NumberedStream
 from runners.agent.uploads import BadFile, Uploader
 from runners.process.framing import Decoder, FramingError
-from visionmesh.errors import MeshError, Reason, status_of
 from visionmesh.v1 import process_pb2, progress_pb2, result_pb2
 
 Progress = NumberedStream[progress_pb2.ProgressUpdate, progress_pb2.ReportProgressResponse]
@@ -27,9 +26,6 @@ LOGS_GIVE_WAY = 0.5
 
 SAMPLES_GIVE_WAY = 0.75
 """Pressure from which batch progress and load samples are dropped."""
-
-MAX_RESULT_BYTES = 3 * 1024 * 1024
-"""A larger prediction would not fit through every proxy: an error entry takes its place."""
 
 _READ_BYTES = 64 * 1024
 _LINGER_SECONDS = 2.0
@@ -95,7 +91,7 @@ class Pump:
             case "progress":
                 await self._update(event.progress)
             case "result" if event.result.WhichOneof("item") not in (None, "artifact"):
-                await self._results.put(_fitting(event.result))
+                await self._results.put(fitting_result(event.result))
             case "file":
                 self._file(event.file)
             case "ended":
@@ -111,7 +107,7 @@ class Pump:
             if self._progress.pressure < SAMPLES_GIVE_WAY:
                 await self._progress.put(now(update))
         elif kind in _PASSED_ON:
-            await self._progress.put(now(update))
+            await self._progress.put(fitting_update(now(update)))
             if kind == "attempt_started":
                 self._on_started()
         else:
@@ -146,23 +142,6 @@ def now(update: progress_pb2.ProgressUpdate) -> progress_pb2.ProgressUpdate:
     if not update.HasField("event_time"):
         update.event_time.GetCurrentTime()
     return update
-
-
-def _fitting(item: result_pb2.ResultItem) -> result_pb2.ResultItem:
-    if item.ByteSize() <= MAX_RESULT_BYTES or not item.HasField("prediction"):
-        return item
-    text = f"The prediction takes {item.ByteSize()} bytes of {MAX_RESULT_BYTES}. Ask for fewer objects."
-    error = MeshError(grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.MESSAGE_TOO_LARGE, text)
-    kept = item.prediction
-    return result_pb2.ResultItem(
-        prediction=result_pb2.ImagePrediction(
-            index=kept.index,
-            image_uri=kept.image_uri,
-            width=kept.width,
-            height=kept.height,
-            error=status_of(error),
-        )
-    )
 
 
 async def _read(reader: asyncio.StreamReader, exited: "asyncio.Future[int | None]") -> bytes:

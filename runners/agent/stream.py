@@ -10,6 +10,7 @@ import structlog
 from google.protobuf.message import Message
 
 from runners.agent.outbox import Outbox, OutOfStep
+from runners.agent.oversized import is_too_large
 from runners.agent.transport import Backoff, Pulse, translated
 from visionmesh.errors import MeshError, Reason
 
@@ -59,13 +60,15 @@ class NumberedStream(Generic[M, Resp]):
         limit_bytes: int = OUTBOX_BYTES,
         backoff: Backoff | None = None,
         on_refusal: Callable[[MeshError], None] = lambda _: None,
+        smaller: Callable[[M], M] = lambda message: message,
     ) -> None:
         """`opening` names job and attempt, `request` makes the others from first number and messages.
 
+        `smaller` makes what takes the place of a message that is refused for its size.
         `on_refusal` hears what the scheduler said whenever it ended the stream.
         """
         self._name, self._open_call, self._opening, self._request = name, open_call, opening, request
-        self._limit_bytes, self._on_refusal = limit_bytes, on_refusal
+        self._limit_bytes, self._on_refusal, self._smaller = limit_bytes, on_refusal, smaller
         self._outbox: Outbox[M] = Outbox()
         self._changed = Pulse()
         self._backoff = backoff or Backoff()
@@ -117,9 +120,18 @@ class NumberedStream(Generic[M, Resp]):
             except _Interrupted as cut:
                 self._log.info("stream interrupted", reason=cut.error.reason, why=str(cut.error))
                 self._on_refusal(cut.error)
+                if is_too_large(cut.error):
+                    self._send_less()
                 await self._backoff.wait(cut.error)
             except OutOfStep as why:
                 raise AttemptLost(f"{self._name}: {why}") from why
+
+    def _send_less(self) -> None:
+        """After a batch was too large try its messages one by one; the one that still is gives way."""
+        if self._outbox.is_careful:
+            self._outbox.replace_first(self._smaller)
+        else:
+            self._outbox.be_careful()
 
     async def _exchange(self) -> None:
         """One stream from opening to its end. Raises _Interrupted, OutOfStep or AttemptLost."""
