@@ -8,10 +8,11 @@ from datetime import timedelta
 
 import grpc
 import pytest
+from google.rpc import code_pb2
 from grpc_status import rpc_status
 
 from visionmesh import errors
-from visionmesh.client import AsyncClient
+from visionmesh.client import AsyncClient, JobFailed
 from visionmesh.client._resume import Backoff
 from visionmesh.errors import MeshError, Reason
 from visionmesh.v1 import (
@@ -237,6 +238,22 @@ async def test_wait_returns_the_job_as_it_ended() -> None:
     async with serving(Mesh(3, [(1, AWAY)])) as client:
         job = await client.job("x").wait(timeout=10)
     assert job.state == vision_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_a_checked_wait_raises_what_the_job_failed_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh = Mesh(3, [])
+    error = errors.status(code_pb2.INTERNAL, Reason.FRAMEWORK_ERROR, "the loss is not a number")
+    failed = job_pb2.Job(name="jobs/x", state=vision_pb2.JOB_STATE_FAILED, error=error)
+
+    async def get_job(request, context):
+        return failed
+
+    monkeypatch.setattr(mesh, "GetJob", get_job)
+    async with serving(mesh) as client:
+        assert await client.job("x").wait() == failed
+        with pytest.raises(JobFailed, match="jobs/x failed: the loss is not a number") as raised:
+            await client.job("x").wait(check=True)
+    assert (raised.value.job, raised.value.reason) == (failed, Reason.FRAMEWORK_ERROR)
 
 
 async def test_wait_gives_up_with_deadline_exceeded() -> None:
