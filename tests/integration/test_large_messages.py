@@ -109,7 +109,8 @@ async def test_the_end_of_an_attempt_is_taken_however_much_it_says(mesh: Any, pr
     await progress.send(ended("FAILED", "USER_ERROR", "no " * MIB))
     job = await mesh.get(name)
     assert job.state == vision_pb2.JOB_STATE_FAILED
-    assert job.error.message.startswith("no no") and job.error.message.endswith("…")
+    assert job.error.message.startswith("no no")
+    assert job.error.message.endswith("…")
     assert job.ByteSize() < MIB
 
 

@@ -37,6 +37,34 @@ def test_batches_hold_at_most_so_many_messages():
     assert outbox.next_batch() is None
 
 
+def test_a_careful_outbox_sends_one_by_one_until_it_is_past_what_was_refused():
+    outbox = filled(5, batch_messages=3)
+    outbox.next_batch()
+    outbox.be_careful()
+    outbox.resume(0)
+    for number in (1, 2, 3):
+        batch = outbox.next_batch()
+        assert (batch.first_number, len(batch.messages)) == (number, 1)
+        assert outbox.next_batch() is None  # until that one is acknowledged
+        outbox.acknowledge(number)
+    assert len(outbox.next_batch().messages) == 2
+
+
+def test_what_gives_way_keeps_its_number_and_its_place():
+    outbox = filled(3)
+    outbox.next_batch()
+    outbox.acknowledge(1)
+    outbox.be_careful()
+    outbox.replace_first(lambda _: line("smaller"))
+    outbox.resume(1)
+    batch = outbox.next_batch()
+    assert (batch.first_number, batch.messages[0].log_line.message) == (2, "smaller")
+    outbox.acknowledge(2)
+    outbox.next_batch()
+    outbox.acknowledge(3)
+    assert outbox.waiting_bytes == 0
+
+
 def test_batches_hold_at_most_so_many_bytes_but_never_nothing():
     outbox = filled(2, batch_bytes=1)
     assert len(outbox.next_batch().messages) == 1
