@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint protos up diagram benchmarks clean
+.PHONY: demo test lint protos up session benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/vmesh demo
@@ -25,6 +25,9 @@ lint: $(STAMP)
 
 protos: $(STAMP)
 	$(BIN)/python protos/generate.py --python .
+
+session: $(STAMP)
+	RECORD_SESSION=docs/session.md $(BIN)/python -m pytest tests/acceptance/test_session.py
 
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/dispatch.py

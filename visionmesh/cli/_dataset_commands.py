@@ -118,7 +118,7 @@ def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
         report = yolo.DatasetReport()
         report.add_problem(source.name, 0, str(bad))
     if output is Output.TABLE:
-        data_console().print(report_view(report))
+        data_console().print(report_view(source, report))
     else:
         print(json.dumps(asdict(report), indent=2 if output is Output.JSON else None, ensure_ascii=False))
     if report.problem_count:
@@ -127,11 +127,11 @@ def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
 
 def _report(source: Path) -> yolo.DatasetReport:
     if source.is_dir():
-        return yolo.check_folder(source)
+        return yolo.check_folder(source, open_images=True)
     with tempfile.TemporaryDirectory(prefix="visionmesh-") as folder:
         with status_console().status(f"Unpacking {source.name}…"):
             archives.unpack(source, Path(folder) / "files")
-        return yolo.check_folder(Path(folder) / "files")
+        return yolo.check_folder(Path(folder) / "files", open_images=True)
 
 
 def delete(datasets: DatasetsArgument, mesh: MeshOptions) -> None:

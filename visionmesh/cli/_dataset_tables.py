@@ -1,7 +1,9 @@
 """Tables about datasets, for people."""
 
+import shlex
 from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -46,8 +48,8 @@ def dataset_view(dataset: dataset_pb2.Dataset) -> Group:
     return Group(Text(head, style="bold"), _classes(dataset.class_names), splits)
 
 
-def report_view(report: yolo.DatasetReport) -> Group:
-    """What a check found."""
+def report_view(source: Path, report: yolo.DatasetReport) -> Group:
+    """What a check of `source` found."""
     parts: list[RenderableType] = []
     if report.splits:
         splits = plain_table("SPLIT", *_NUMBERS, right=_NUMBERS)
@@ -56,7 +58,8 @@ def report_view(report: yolo.DatasetReport) -> Group:
             splits.add_row(split.name, *(str(number) for number in numbers))
         parts += [_classes(report.class_names), splits]
     if not report.problem_count:
-        return Group(*parts, "[green]Nothing is wrong.[/] Send it: vmesh datasets create PATH")
+        send = f"vmesh datasets create {shlex.quote(str(source))}"
+        return Group(*parts, f"[green]Nothing is wrong.[/] Send it: {escape(send)}")
     problems = plain_table("FILE", "PROBLEM")
     for problem in report.problems:
         where = f"{problem.file}:{problem.line}" if problem.line else problem.file

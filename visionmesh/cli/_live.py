@@ -14,7 +14,7 @@ from visionmesh.cli import _words
 from visionmesh.client import TERMINAL_STATES
 from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
-_COLUMN_WIDTH = 7
+_COLUMN_WIDTH = 8  # of the longest number, and a blank
 _FIXED_WIDTH = 28  # of a line about an epoch: its number, learning rate, time, "best"
 _LEVEL_STYLES = {progress_pb2.LOG_LEVEL_WARNING: "yellow", progress_pb2.LOG_LEVEL_ERROR: "red"}
 _SHOWN_STAGES = (vision_pb2.STAGE_TRAINING, vision_pb2.STAGE_PREDICTING)

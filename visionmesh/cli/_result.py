@@ -32,11 +32,11 @@ async def show_job_result(
     job: job_pb2.Job,
     output: Output,
     limit: int = SHOWN,
-    at: str = "",
+    at: str | None = "",
 ) -> None:
     """Print a job's end and its result: tables to read, or all of it as JSON.
 
-    `at` completes the command lines that are proposed.
+    `at` completes the command lines that are proposed; with None there are none.
     """
     result = await _result(handle)
     if output is Output.TABLE:
@@ -83,7 +83,7 @@ async def _result(handle: AsyncJobHandle) -> result_pb2.Result | None:
         raise
 
 
-def _show_end(status: Console, job: job_pb2.Job, at: str) -> None:
+def _show_end(status: Console, job: job_pb2.Job, at: str | None) -> None:
     took = ""
     if job.HasField("start_time") and job.HasField("end_time"):
         seconds = (job.end_time.ToDatetime() - job.start_time.ToDatetime()).total_seconds()
@@ -91,20 +91,24 @@ def _show_end(status: Console, job: job_pb2.Job, at: str) -> None:
     status.print(f"{job.name} {_words.styled_state(job.state)}{took}")
     if job.state == vision_pb2.JOB_STATE_FAILED:
         status.print(f"[red]{escape(job.error.message)}[/]", soft_wrap=True)
+    if job.state == vision_pb2.JOB_STATE_FAILED and at is not None:
         status.print(f"[dim]What it said:[/] vmesh logs {job.name}{at}", soft_wrap=True)
         status.print(f"[dim]Once more:[/]    vmesh retry {job.name}{at}", soft_wrap=True)
 
 
-async def _show_lists(out: Console, handle: AsyncJobHandle, job: job_pb2.Job, limit: int, at: str) -> None:
+async def _show_lists(
+    out: Console, handle: AsyncJobHandle, job: job_pb2.Job, limit: int, at: str | None
+) -> None:
     if not (job.HasField("train") or job.HasField("validate")):
         predictions, more = await _first(handle.predictions(), limit)
         if predictions:
             out.print(_tables.predictions_table(predictions))
-        if more:
+        if more and at is not None:
             out.print(f"[dim]… and more:[/] vmesh result {job.name} -o jsonl{at}", soft_wrap=True)
     artifacts, more = await _first(handle.artifacts(), limit)
     if artifacts:
         out.print(_tables.artifacts_table(artifacts))
+    if artifacts and at is not None:
         rest = " (all of them)" if more else ""
         out.print(f"[dim]Save them{rest} with:[/] vmesh result {job.name} --save DIR{at}", soft_wrap=True)
 

@@ -34,7 +34,8 @@ def result(
         async with AsyncClient(mesh.address) as client:
             handle = client.job(job)
             found = await handle.get()
-            await show_job_result(data_console(), status_console(), handle, found, output, limit, mesh.flag)
+            at = mesh.flag if save is None else None
+            await show_job_result(data_console(), status_console(), handle, found, output, limit, at)
             if save is not None:
                 await _save(handle, save)
         return Exit.OK
@@ -45,10 +46,16 @@ def result(
 async def _save(handle: AsyncJobHandle, folder: Path) -> None:
     status = status_console()
     saved = await save_artifacts(status, handle, folder)
-    for path in saved:
-        status.print(f"saved {path}", soft_wrap=True)
     if not saved:
         status.print("The job has no files.")
+        return
+    size = _words.size(sum(path.stat().st_size for path in saved))
+    count = "1 file" if len(saved) == 1 else f"{len(saved)} files"
+    status.print(f"Saved {count}, {size}, in {folder}:", soft_wrap=True)
+    for path in saved[:SHOWN]:
+        status.print(f"  {path.relative_to(folder)}", soft_wrap=True)
+    if len(saved) > SHOWN:
+        status.print(f"  … and {len(saved) - SHOWN} more")
 
 
 @dataclass(frozen=True)

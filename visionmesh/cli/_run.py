@@ -66,13 +66,14 @@ def exit_of_state(state: "vision_pb2.JobState.ValueType") -> Exit:
 
 def show_error(console: Console, error: MeshError) -> None:
     """Print what is wrong, where, and the reason that programs branch on."""
+    whole_lines = not console.is_terminal
     if error.violations:
         console.print("[bold red]Refused[/]")
         for violation in error.violations:
             where = f"[bold]{escape(violation.field)}[/]: " if violation.field else ""
-            console.print(f"  {where}{escape(violation.description)}", soft_wrap=True)
+            console.print(f"  {where}{escape(violation.description)}", soft_wrap=whole_lines)
     else:
-        console.print(f"[bold red]Error[/] {escape(error.message)}", soft_wrap=True)
+        console.print(f"[bold red]Error[/] {escape(error.message)}", soft_wrap=whole_lines)
     if error.retry_delay is not None:
         console.print(f"  Try again in {error.retry_delay.total_seconds():g} s.")
     names = dict.fromkeys((error.code.name, error.reason))

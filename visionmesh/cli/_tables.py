@@ -61,12 +61,23 @@ def show_result(console: Console, result: result_pb2.Result) -> None:
 
 def _show_training(console: Console, training: result_pb2.TrainingResult) -> None:
     stopped = ", stopped early" if training.stopped_early else ""
-    console.print(
-        f"[bold]{training.epochs_completed} epochs{stopped}; the best was epoch {training.best_epoch}[/]"
-    )
-    console.print(metrics_table({"best": training.best_metrics, "last": training.final_metrics}))
+    epochs = "1 epoch" if training.epochs_completed == 1 else f"{training.epochs_completed} epochs"
+    console.print(f"[bold]{epochs}{stopped}; the best was epoch {training.best_epoch}[/]")
+    console.print(epochs_table(training))
     for checkpoint in training.checkpoints:
         console.print(f"checkpoint {checkpoint}")
+
+
+def epochs_table(training: result_pb2.TrainingResult) -> Table:
+    """Metrics of the best and the last epoch: one line each, for there may be many."""
+    columns = (f"BEST ({training.best_epoch})", f"LAST ({training.epochs_completed})")
+    table = plain_table("METRIC", *columns, right=columns)
+    for name in _words.ordered({**training.best_metrics, **training.final_metrics}):
+        values = (training.best_metrics, training.final_metrics)
+        table.add_row(
+            escape(name), *(_words.number(metrics[name]) if name in metrics else "" for metrics in values)
+        )
+    return table
 
 
 def _show_validation(console: Console, validation: result_pb2.ValidationResult) -> None:
@@ -199,7 +210,7 @@ def explanation(job: str, answer: job_pb2.ExplainJobResponse) -> Group:
         f"[bold]{job}[/] {_words.styled_state(answer.state)}",
         Text(answer.summary),
     ]
-    if answer.waiting_for:
+    if len(answer.waiting_for) > 1:  # the summary has told a single one
         waits = plain_table("WAITS FOR", "")
         for reason in answer.waiting_for:
             until = f" (until {reason.until_time.ToJsonString()})" if reason.HasField("until_time") else ""
