@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 from scheduler import settings as configuration
 from scheduler.lock import folder_lock, holder_of
 from scheduler.settings import BadSettings, Settings
-from scheduler.store.engine import sqlite_file
+from scheduler.store.engine import open_to_look, sqlite_file
 from scheduler.store.migrate import MIGRATIONS
 from scheduler.store.trouble import damaged, explained
 from visionmesh.doctor import Finding, ok, problem, warning
@@ -77,10 +77,7 @@ def database(url: str, scripts: Path = MIGRATIONS) -> Finding:
 
 
 def _sound(path: Path, scripts: Path) -> Finding:
-    # With no log of recent writes nobody has it open; without "immutable" SQLite would make an empty one.
-    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
-    uri = f"{path.as_uri()}?mode=ro{alone}"
-    with closing(sqlite3.connect(uri, uri=True, timeout=10)) as connection:
+    with closing(open_to_look(path)) as connection:
         tables = {
             name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         }

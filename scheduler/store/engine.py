@@ -5,6 +5,7 @@ transaction begins IMMEDIATE, because WAL and a busy timeout alone do not make a
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -208,6 +209,13 @@ def sqlite_file(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
     return Path(str(parsed.database)).resolve()
+
+
+def open_to_look(path: Path) -> sqlite3.Connection:
+    """A connection that leaves no trace of itself: nothing is written, not even an empty log."""
+    # With no log beside it nobody has the file open; without "immutable" SQLite would make one.
+    alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro{alone}", uri=True, timeout=_BUSY_TIMEOUT_MS / 1000)
 
 
 def _parsed(url: str) -> URL:

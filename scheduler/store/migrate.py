@@ -4,6 +4,7 @@ An SQLite file that is behind is copied beside itself first, then migrated in on
 migration that fails leaves the file as it was.
 """
 
+import asyncio
 import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,11 +15,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
 from scheduler.refusal import CannotStart, Refusal, unusable_folder
 from scheduler.store.backup import BadCopy, back_up
-from scheduler.store.engine import Database
+from scheduler.store.engine import Database, open_to_look
 from scheduler.store.trouble import damaged, explained
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 class NewerDatabase(CannotStart):
     """The database was made by a newer version of VisionMesh."""
 
-    def __init__(self, revision: str, where: object) -> None:
+    def __init__(self, revision: str, where: str) -> None:
         super().__init__(
             Refusal.DATABASE_NEWER,
             f"The database {where} has schema revision {revision!r}, which this version does not know: "
@@ -71,8 +72,11 @@ async def upgrade(database: Database, scripts: Path = MIGRATIONS) -> Upgrade | N
 
 
 async def _upgrade(database: Database, scripts: Path) -> Upgrade | None:
-    async with database.read() as connection:
-        present = await connection.run_sync(lambda raw: _present(raw, scripts, database))
+    if database.path is not None:
+        present = await asyncio.to_thread(_present_in_file, database.path, scripts)
+    else:
+        async with database.read() as connection:
+            present = await connection.run_sync(lambda raw: _present(raw, scripts, database.place))
     head = _script(scripts).get_current_head()
     if present == head or head is None:
         return None
@@ -137,18 +141,27 @@ def _backed_up(path: Path, revision: str) -> Path:
         raise unusable_folder(path.parent, error) from error
 
 
-def _present(connection: Connection, scripts: Path, database: Database) -> str | None:
+def _present_in_file(path: Path, scripts: Path) -> str | None:
+    """As `_present`, without leaving a trace in a file that may not be ours."""
+    if not path.exists():
+        return None
+    engine = create_engine("sqlite://", creator=lambda: open_to_look(path), poolclass=NullPool)
+    with engine.connect() as connection:
+        return _present(connection, scripts, str(path))
+
+
+def _present(connection: Connection, scripts: Path, place: str) -> str | None:
     """The database's revision; None if it is empty. Raises CannotStart for one that is not ours."""
     present = MigrationContext.configure(connection).get_current_revision()
     if present is not None:
         if present not in {revision.revision for revision in _script(scripts).walk_revisions()}:
-            raise NewerDatabase(present, database.place)
+            raise NewerDatabase(present, place)
         return present
     tables = inspect(connection).get_table_names()
     if tables:
         raise CannotStart(
             Refusal.DATABASE_FOREIGN,
-            f"The database {database.place} holds tables ({', '.join(tables[:3])}…) but no schema revision: "
+            f"The database {place} holds tables ({', '.join(tables[:3])}…) but no schema revision: "
             "VisionMesh did not make it. Choose another folder with --data-dir, or another DATABASE_URL.",
         )
     return None

@@ -56,6 +56,8 @@ def explained(error: BaseException, path: Path) -> CannotStart | None:
     if cause is None:
         return None
     primary = "_".join(cause.sqlite_errorname.split("_")[:2])  # SQLITE_IOERR_WRITE is an SQLITE_IOERR
+    if path.is_dir():
+        primary = "SQLITE_CANTOPEN"
     words = _WORDS.get(_SAME.get(primary, primary))
     if words is None:
         return None
