@@ -82,7 +82,7 @@ def test_the_command_says_what_it_wrote_and_where_to_read_on(tmp_path: Path) -> 
 def test_the_readme_and_the_documentation_give_the_same_lines(exported: Path) -> None:
     languages = (exported / "README.md").read_text().partition("### ")[2]
     assert "TypeScript" in languages
-    assert languages in (ROOT / "docs" / "clients.md").read_text()
+    assert languages in (ROOT / "docs" / "languages.md").read_text()
 
 
 def test_a_folder_that_is_not_empty_is_left_alone_unless_forced(tmp_path: Path) -> None:
