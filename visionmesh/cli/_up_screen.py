@@ -15,6 +15,9 @@ from visionmesh.cli.mesh import DatabaseUpgrade, LocalMesh, MeshSettings
 from visionmesh.client import DEFAULT_ADDRESS
 from visionmesh.v1 import runner_pb2
 
+# What lets a stock YOLO learn from 96 small images: gradients of each batch are used at once, and
+# statistics adapt fast. Without these its first epochs look dead.
+_FOR_FEW_IMAGES = "--batch-size 8 --set nbs=8 --set bn_momentum=0.1"
 _DEFAULT_PORT = int(DEFAULT_ADDRESS.rpartition(":")[2])
 
 
@@ -78,17 +81,21 @@ def lines_to_copy(address: str) -> list[str]:
     return [
         *lines,
         "python -m visionmesh.shapes shapes",
-        f"vmesh train --model yolo11n --dataset ./shapes --epochs 10 --image-size 96{at}",
+        f"vmesh train --model yolo11n --dataset ./shapes --epochs 10 --image-size 96 {_FOR_FEW_IMAGES}{at}",
         f"vmesh jobs{at}",
     ]
 
 
 def fitted(line: str, width: int) -> str:
-    """`line`, its last option on a line of its own if it is wider than `width`: it pastes as one."""
-    if len(line) <= width:
-        return line
-    start, option, rest = line.rpartition(" --")
-    return f"{start} \\\n    {option.strip()}{rest}" if start else line
+    """`line`, broken before options where it is wider than `width`; it pastes as one."""
+    command, *options = line.split(" --")
+    rows = [command]
+    for option in options:
+        if len(rows[-1]) + len(f" --{option} \\") > width:
+            rows.append(f"    --{option}")
+        else:
+            rows[-1] += f" --{option}"
+    return " \\\n".join(rows)
 
 
 def resume_command(settings: MeshSettings, home: Path) -> str:
