@@ -7,7 +7,7 @@ transaction begins IMMEDIATE, because WAL and a busy timeout alone do not make a
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from scheduler.store.schema import instant
 
 _BUSY_TIMEOUT_MS = 30_000
-
+_CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may wait for SQLite's lock
 
 T = TypeVar("T")
 Result: TypeAlias = CursorResult[*tuple[Any, ...]]
@@ -82,6 +82,9 @@ class Database:
         self._is_sqlite = self.engine.dialect.name == "sqlite"
         self._writing = asyncio.Lock()
         self._unfinished: set[asyncio.Future[Any]] = set()
+        self._lent: set[Connection] = set()
+        self._given_back = asyncio.Event()
+        self._closing = False
         if self._is_sqlite:
             # Many rows as one statement: executemany lets go of the GIL and takes it back for every row,
             # which a busy event loop makes 15 times slower.
@@ -134,6 +137,8 @@ class Database:
             await self.engine.dispose()  # no connection without foreign keys goes back into the pool
 
     async def _begin(self, *, immediate: bool, rebuild: bool = False) -> Connection:
+        if self._closing:
+            raise RuntimeError("the database is closed")
         raw = await self.engine.connect()
         try:
             await raw.execution_options(begin_immediate=immediate, foreign_keys_off=rebuild)
@@ -141,7 +146,9 @@ class Database:
         except BaseException:
             await raw.close()
             raise
-        return Connection(raw, self._start)
+        connection = Connection(raw, self._start)
+        self._lent.add(connection)
+        return connection
 
     async def _begin_writing(self, *, rebuild: bool = False) -> Connection:
         await self._writing.acquire()
@@ -153,12 +160,19 @@ class Database:
 
     async def _end_writing(self, connection: Connection, *, commit: bool = False) -> None:
         try:
-            await connection.end(commit=commit)
+            await self._end(connection, commit=commit)
         finally:
             self._writing.release()
 
     async def _end_reading(self, connection: Connection) -> None:
-        await connection.end(commit=False)
+        await self._end(connection, commit=False)
+
+    async def _end(self, connection: Connection, *, commit: bool) -> None:
+        try:
+            await connection.end(commit=commit)
+        finally:
+            self._lent.discard(connection)
+            self._given_back.set()
 
     async def _opened(
         self,
@@ -197,9 +211,18 @@ class Database:
         return instant(int((await connection.execute(query)).scalar_one()))
 
     async def close(self) -> None:
-        """Finish what is under way, then close every connection, or the process would not exit."""
-        while self._unfinished:
-            await asyncio.wait(self._unfinished)
+        """Finish what is under way, then close every connection, or the process would not exit.
+
+        A handler that gRPC has cancelled may still hold a connection: it gives it back within moments.
+        """
+        self._closing = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT):
+                while self._unfinished or self._lent:
+                    self._given_back.clear()
+                    waits = asyncio.ensure_future(self._given_back.wait())
+                    await asyncio.wait([*self._unfinished, waits], return_when=asyncio.FIRST_COMPLETED)
+                    waits.cancel()
         await self.engine.dispose()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import gc
 from pathlib import Path
 
+import pytest
 from sqlalchemy import text
 
 from scheduler.store.engine import Database
@@ -49,4 +50,30 @@ async def test_a_connection_that_is_given_up_while_it_opens_is_closed(tmp_path: 
         async with asyncio.timeout(10):
             await write()
         await database.close()
+    gc.collect()
+
+
+async def test_closing_waits_for_what_is_lent(tmp_path: Path) -> None:
+    """Handlers that gRPC cancels give their connections back a little later."""
+    database = Database(f"sqlite:///{tmp_path}/test.db")
+    reading = asyncio.Event()
+
+    async def read() -> None:
+        async with database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+            reading.set()
+            await asyncio.Event().wait()
+
+    reader = asyncio.create_task(read())
+    await reading.wait()
+    closing = asyncio.create_task(database.close())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not closing.done()
+    with pytest.raises(RuntimeError, match="closed"):
+        await read()
+    reader.cancel()
+    async with asyncio.timeout(10):
+        await closing
+    assert reader.done()
     gc.collect()
