@@ -188,3 +188,12 @@ def test_up_fails_when_a_process_dies(data_dir: Path, end: Callable[["subprocess
 def end() -> Callable[["subprocess.Popen[str]"], str]:
     """What the process still says, when it has ended."""
     return lambda process: process.communicate(timeout=30)[0]
+
+
+async def test_a_folder_that_cannot_be_written_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalMeshError, match="cannot be written: Not a directory") as refused:
+        async with local_mesh(MeshSettings(tmp_path / "file" / "data")):
+            pass
+    assert refused.value.reason == "DATA_DIR_UNUSABLE"
+    assert "--data-dir" in str(refused.value)
