@@ -4,7 +4,7 @@ import asyncio
 import errno
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -138,7 +138,8 @@ def _prepare(data_dir: Path) -> None:
         probe.write_bytes(bytes(4096))  # an empty file fits onto a full disk
         probe.unlink()
     except OSError as error:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             text = f"There is no room left on the disk of {data_dir}. Free some, or choose another folder"
             raise LocalMeshError(f"{text} with --data-dir.", "DISK_FULL") from error
