@@ -34,7 +34,7 @@ class Session:
     def show(self, screen: str) -> str:
         """Put a screen onto the page; returns it."""
         page = screen.replace(str(self.home), "/home/you").replace(sys.prefix, "/home/you/visionmesh/.venv")
-        self.page.append(f"```console\n{page}\n```")
+        self.page.append(f"```console\n{page.rstrip()}\n```")
         return screen
 
     def run(self, command: str) -> str:
@@ -95,10 +95,10 @@ def bring_data(session: Session) -> None:
 def leave_and_come_back(session: Session) -> str:
     session.say("## Train, leave, come back\n\nCtrl-C leaves the job running and says how to come back.")
     train = (
-        "vmesh train --model yolo11n --dataset shapes --epochs 8 --batch-size 8 --image-size 96 "
-        "--lr 0.003 --optimizer AdamW --device cpu --set nbs=8 --set mosaic=0 --set bn_momentum=0.1"
+        "vmesh train --model yolo11n --dataset shapes --epochs 10 --image-size 96 --batch-size 8 "
+        "--device cpu --set nbs=8 --set bn_momentum=0.1"
     )
-    left = session.run_until(train, r"\n1/8 ")
+    left = session.run_until(train, r"\n2/10 ")
     job = JOB.search(left)
     assert job is not None
     assert f"vmesh watch jobs/{job[1]}" in left
@@ -106,8 +106,8 @@ def leave_and_come_back(session: Session) -> str:
     session.say(
         "A watch begins with the first epoch, however late it comes: nothing is missed, nothing twice."
     )
-    watched = session.run_until(f"vmesh watch {job[1]}", r"\n2/8 ")
-    told = re.findall(r"^(\d)/8 ", watched, re.MULTILINE)
+    watched = session.run_until(f"vmesh watch {job[1]}", r"\n4/10 ")
+    told = re.findall(r"^(\d+)/10 ", watched, re.MULTILINE)
     assert told == [str(number) for number in range(1, len(told) + 1)]
     session.say("Cancel stops it at the next batch; its epochs stay, and so does a checkpoint.")
     assert "CANCELLED" in session.run(f"vmesh cancel {job[1]} --wait")

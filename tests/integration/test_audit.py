@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from conftest import Mesh, running
+from live_scheduler import Mesh, running
 from runner_double import RunnerDouble, ended, epoch
 from typer.testing import CliRunner, Result
 

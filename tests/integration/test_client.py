@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Mesh
+from live_scheduler import Mesh
 from runner_double import PATIENCE, ended, epoch
 from scripted_jobs import IMAGES, WEIGHTS, working
 

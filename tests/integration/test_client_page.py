@@ -9,7 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from conftest import StartMesh
+from live_scheduler import StartMesh
 from scripted_jobs import WEIGHTS, working
 
 from visionmesh import errors

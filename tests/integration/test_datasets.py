@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from conftest import Mesh
+from live_scheduler import Mesh
 
 from visionmesh.errors import MeshError
 from visionmesh.shapes import write_shapes

@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from conftest import Mesh
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
+from live_scheduler import Mesh
 from runner_double import PATIENCE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Mesh, StartMesh
+from live_scheduler import Mesh, StartMesh
 from runner_double import PATIENCE, Numbered, RunnerDouble, refusal
 
 from visionmesh.errors import MeshError

@@ -21,9 +21,7 @@ from visionmesh.v1 import dataset_pb2
 
 SourceArgument = Annotated[
     Path,
-    typer.Argument(
-        metavar="PATH", help="A folder or zip in the YOLO layout.", exists=True, resolve_path=True
-    ),
+    typer.Argument(metavar="PATH", help="A folder or zip in the YOLO layout.", exists=True),
 ]
 DatasetArgument = Annotated[
     str,
@@ -63,8 +61,10 @@ def create(
     async def work() -> Exit:
         status = status_console()
         async with AsyncClient(mesh.address) as client:
-            with Sending(status, source.name, then="checking") as told:
-                made = await client.create_dataset(source, dataset_id, name or source.stem, told, dry_run)
+            with Sending(status, source.resolve().name, then="checking") as told:
+                made = await client.create_dataset(
+                    source, dataset_id, name or source.resolve().stem, told, dry_run
+                )
         if dry_run:
             status.print("[green]The dataset would be accepted.[/] Nothing was stored.")
         print_message(made, output, dataset_view(made))

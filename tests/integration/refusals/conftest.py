@@ -1,15 +1,10 @@
 """A scheduler with small caps, and the things on it that the requests of the tables speak of."""
 
-import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-
-sys.path.append(str(Path(__file__).parent))  # for the tables: tests are no package
-
 from refusal_world import World, fill
 
 from visionmesh.v1 import dataset_pb2
