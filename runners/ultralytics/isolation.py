@@ -34,6 +34,8 @@ def isolate() -> None:
     os.environ["YOLO_CONFIG_DIR"] = str(folder)
     os.environ["MPLCONFIGDIR"] = str(folder / "matplotlib")
     _provide_fonts(folder / "Ultralytics")
+    # ultralytics puts an opener of its own into Pillow, which would download a plug-in: ours comes first.
+    import visionmesh.datasets.images  # noqa: F401
 
 
 def silence() -> None:

@@ -35,7 +35,11 @@ def test_example(tmp_path: Path, example: str, folder: str) -> None:
     )
     assert process.stdout is not None
     try:
-        seen = process.stdout.readline()
+        seen = ""
+        while "Ctrl-C stops" not in seen:
+            line = process.stdout.readline()
+            assert line, seen
+            seen += line
     finally:
         process.send_signal(signal.SIGINT)
         seen += process.communicate(timeout=30)[0]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+from PIL.Image import open as pillow_open  # as it is now: ultralytics puts one of its own in its place
 
 TRAINING_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Endings of files that datasets take for images."""
@@ -60,7 +61,7 @@ def open_image(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """
     Image.init()  # Pillow knows only the commonest formats by itself
     try:
-        opened = Image.open(path, formats=formats)
+        opened = pillow_open(path, formats=formats)
     except UnidentifiedImageError:
         raise BadImage(_unknown(path, formats)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
