@@ -1,0 +1,253 @@
+"""Schedulers and agents as processes of their own: to be killed, frozen, and asked to stop."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from visionmesh.client import AsyncClient, AsyncJobHandle
+from visionmesh.shapes import write_shapes
+from visionmesh.v1 import job_pb2, progress_pb2, runner_pb2, vision_pb2
+
+DEADLINE = 30.0
+"""Seconds after which something that a test waits for has failed to come."""
+
+FRAMEWORK = "paced_framework:Paced"
+DATASET = "datasets/shapes"
+_SHARED = (Path(__file__).parent, Path(__file__).parents[1] / "integration")
+
+
+class Process:
+    """A process that a test has started."""
+
+    def __init__(self, child: asyncio.subprocess.Process, log: Path) -> None:
+        self._child, self.log = child, log
+        self.pid = child.pid
+
+    def send(self, number: signal.Signals) -> float:
+        """Send a signal, if it still runs; returns when."""
+        if self._child.returncode is None:
+            self._child.send_signal(number)
+        return time.monotonic()
+
+    def freeze(self) -> float:
+        """SIGSTOP: it keeps its connections and says nothing more. Returns when."""
+        return self.send(signal.SIGSTOP)
+
+    def thaw(self) -> float:
+        """SIGCONT. Returns when."""
+        return self.send(signal.SIGCONT)
+
+    async def kill(self) -> int:
+        """SIGKILL; its exit code."""
+        self.send(signal.SIGKILL)
+        return await self.over()
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit code once it has ended by itself."""
+        self.send(signal.SIGTERM)
+        return await self.over()
+
+    async def over(self) -> int:
+        """Wait for its end; its exit code."""
+        async with asyncio.timeout(DEADLINE):
+            return await self._child.wait()
+
+    async def says(self, text: str, after: int = 0) -> float:
+        """Wait until its log holds `text` beyond byte `after`; returns when that was seen."""
+        async with asyncio.timeout(DEADLINE):
+            while text not in self.log_text()[after:]:
+                await asyncio.sleep(0.02)  # a file tells nobody that it has grown
+        return time.monotonic()
+
+    def log_text(self) -> str:
+        """What it has written to standard error so far."""
+        return self.log.read_text(errors="replace")
+
+
+class FaultMesh:
+    """A folder with a scheduler and agents in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.client: AsyncClient
+        """Resumes its watches by itself."""
+        self.address = ""
+        self._port = 0
+        self._processes: list[Process] = []
+
+    async def scheduler(self, **settings: object) -> Process:
+        """Start a scheduler, on the port of the one before; `settings` by the names of their variables."""
+        reading, writing = os.pipe()
+        process = await self._start(
+            "scheduler",
+            ["scheduler", "--port", str(self._port), "--data-dir", str(self.folder / "data"),
+             "--ready-fd", str(writing)],
+            {name.upper(): str(value) for name, value in settings.items()},
+            writing,
+        )  # fmt: skip
+        os.close(writing)
+        with os.fdopen(reading) as ready:
+            line = await asyncio.to_thread(ready.readline)
+        self.address = json.loads(line or "{}").get("address", "")
+        assert self.address, process.log_text()
+        self._port = int(self.address.rpartition(":")[2])
+        return process
+
+    async def agent(self, runner_id: str, framework: str = FRAMEWORK, *flags: str) -> Process:
+        """Start an agent, and wait until the scheduler knows it."""
+        process = await self._start(
+            runner_id,
+            ["runners.agent", "--scheduler", self.address, "--framework", framework,
+             "--runner-id", runner_id, "--work-dir", str(self.folder / runner_id), *flags],
+            {},
+        )  # fmt: skip
+        await process.says("registered")
+        return process
+
+    async def _start(
+        self, name: str, arguments: list[str], variables: dict[str, str], *descriptors: int
+    ) -> Process:
+        log = self.folder / f"{name}-{len(self._processes)}.log"
+        path = os.pathsep.join([*map(str, _SHARED), os.environ.get("PYTHONPATH", "")])
+        with log.open("w") as stderr:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", *arguments,
+                stdin=asyncio.subprocess.DEVNULL, stdout=stderr, stderr=stderr,
+                env={**os.environ, "PYTHONPATH": path, **variables}, pass_fds=descriptors,
+            )  # fmt: skip
+        process = Process(child, log)
+        self._processes.append(process)
+        return process
+
+    async def close(self) -> None:
+        """Kill everything that still runs."""
+        for process in self._processes:
+            process.thaw()
+            await process.kill()
+
+    async def runner(self, runner_id: str) -> runner_pb2.Runner:
+        """The runner as operators see it."""
+        return next([r async for r in self.client.runners() if r.name == f"runners/{runner_id}"])
+
+
+@asynccontextmanager
+async def fault_mesh(folder: Path, **settings: object) -> AsyncIterator[tuple[FaultMesh, Process]]:
+    """A mesh with one scheduler, a dataset, and no agent yet."""
+    mesh = FaultMesh(folder)
+    try:
+        scheduler = await mesh.scheduler(**settings)
+        write_shapes(folder / "shapes", train=6, val=4, test=0, size=32)
+        async with AsyncClient(mesh.address) as mesh.client:
+            await mesh.client.create_dataset(folder / "shapes", "shapes")
+            yield mesh, scheduler
+    finally:
+        await mesh.close()
+
+
+def training(model: str = "paced", *, epochs: int = 5, **fields: object) -> job_pb2.Job:
+    """A job of the paced framework, tried again at once when it fails; `fields` go to its spec."""
+    spec = job_pb2.TrainSpec(model=model, dataset=DATASET, epochs=epochs, **fields)  # type: ignore[arg-type]
+    job = job_pb2.Job(train=spec, framework="paced")
+    job.retry_policy.max_attempts = 3
+    job.retry_policy.initial_backoff.FromMilliseconds(10)
+    return job
+
+
+class Follower:
+    """Watches a job all its life as a client does, and keeps what it was told, and when."""
+
+    def __init__(self, job: AsyncJobHandle) -> None:
+        self.job = job
+        self.events: list[progress_pb2.JobEvent] = []
+        self.times: list[float] = []
+        self._news = asyncio.Condition()
+        self._task = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        async for event in self.job.watch():
+            async with self._news:
+                self.events.append(event)
+                self.times.append(time.monotonic())
+                self._news.notify_all()
+
+    async def sees(self, seen: Callable[[progress_pb2.JobEvent], bool]) -> progress_pb2.JobEvent:
+        """The first event of which `seen` says yes, as soon as it is there."""
+        async with asyncio.timeout(DEADLINE), self._news:
+            while True:
+                for event in self.events:
+                    if seen(event):
+                        return event
+                if self._task.done():
+                    raise AssertionError(f"the job ended without it: {self.events}")
+                await self._news.wait()
+
+    async def sees_epoch(self, number: int, attempt: int = 1) -> progress_pb2.JobEvent:
+        """That epoch of that attempt."""
+        return await self.sees(lambda e: e.attempt == attempt and e.update.epoch_completed.epoch == number)
+
+    async def sees_checkpoint(self, epoch: int, attempt: int = 1) -> progress_pb2.JobEvent:
+        """The announcement of the checkpoint of that epoch."""
+        return await self.sees(
+            lambda e: (
+                e.attempt == attempt
+                and e.update.checkpoint_saved.epoch == epoch
+                and e.update.checkpoint_saved.resumable
+            )
+        )
+
+    async def end(self) -> job_pb2.Job:
+        """The job when it has ended, and everything of it is told without gap or repeat."""
+        async with asyncio.timeout(DEADLINE):
+            await self._task
+        told = [event.sequence for event in self.events]
+        assert told == list(range(1, len(told) + 1)), told
+        return await self.job.get()
+
+    async def close(self) -> None:
+        """Stop watching."""
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+
+    @property
+    def epochs(self) -> dict[int, list[int]]:
+        """Epochs told, by attempt."""
+        told: dict[int, list[int]] = {}
+        for event in self.events:
+            if event.update.HasField("epoch_completed"):
+                told.setdefault(event.attempt, []).append(event.update.epoch_completed.epoch)
+        return told
+
+    @property
+    def endings(self) -> list[tuple[int, str, str]]:
+        """(attempt, outcome, cause) of each end of an attempt that was told."""
+        return [
+            (
+                event.attempt,
+                vision_pb2.AttemptState.Name(ended.outcome).removeprefix("ATTEMPT_STATE_"),
+                vision_pb2.AttemptCause.Name(ended.cause).removeprefix("ATTEMPT_CAUSE_"),
+            )
+            for event in self.events
+            if (ended := event.update.attempt_ended).outcome
+        ]
+
+
+@asynccontextmanager
+async def followed(mesh: FaultMesh, job: job_pb2.Job) -> AsyncIterator[Follower]:
+    """Creates a job and watches it."""
+    follower = Follower(await mesh.client.create_job(job))
+    try:
+        yield follower
+    finally:
+        await follower.close()
+
+
+def state(job: job_pb2.Job) -> str:
+    """The name of a job's state."""
+    return vision_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_")

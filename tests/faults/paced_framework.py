@@ -1,0 +1,80 @@
+"""A framework whose trainings go on from a checkpoint, and wait where a test wants them to."""
+
+import time
+
+from plain_framework import Plain
+
+from runners.process.commands import Commands
+from runners.process.emitter import Emitter
+from runners.process.environment import JobEnvironment
+from runners.process.errors import Stopped
+from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, runner_pb2, vision_pb2
+
+
+class Paced(Plain):
+    """Its model "paced" trains; the others are those of the plain framework."""
+
+    name = "paced"
+
+    def manifest(self) -> runner_pb2.FrameworkManifest:
+        """What it can do."""
+        made = super().manifest()
+        made.framework = "paced"
+        models = ("paced", "killed", "deaf")
+        made.models.extend(runner_pb2.ModelInfo(name=name, tasks=made.tasks) for name in models)
+        made.hyperparameters.add(
+            name="hold_after",
+            type=runner_pb2.HYPERPARAMETER_TYPE_INT,
+            description="After this epoch the first attempt waits until it is stopped.",
+        )
+        return made
+
+    def paced(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
+        """An epoch is a moment; its checkpoint holds its number."""
+        emitter.stage(vision_pb2.STAGE_TRAINING)
+        epoch = published = _epochs_behind(environment)
+        hold_after = int(environment.hyperparameters.get("hold_after", 0))
+        try:
+            while epoch < environment.epochs:
+                commands.poll()
+                epoch += 1
+                _tell(environment, emitter, epoch)
+                if epoch - published >= environment.checkpoint_period:
+                    _publish(environment, emitter, epoch)
+                    published = epoch
+                while environment.attempt == 1 and epoch == hold_after:
+                    commands.poll()
+                    time.sleep(0.01)
+        except Stopped:
+            if epoch > published:
+                _publish(environment, emitter, epoch)
+            raise
+        emitter.training_result(result_pb2.TrainingResult(best_epoch=epoch, epochs_completed=epoch))
+
+
+def _epochs_behind(environment: JobEnvironment) -> int:
+    if not environment.resume or environment.checkpoint_path is None:
+        return 0
+    return int(environment.checkpoint_path.read_text().split()[1])
+
+
+def _tell(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
+    metrics = {"mAP50": epoch / environment.epochs}
+    emitter.epoch(
+        epoch, environment.epochs, metrics, learning_rate=0.1, duration_s=0.1, eta_s=1.0, is_best=True
+    )
+
+
+def _publish(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
+    part = environment.output_path / "last.part"
+    part.write_text(f"epoch {epoch}")
+    part.replace(environment.output_path / "last.pt")
+    emitter.file(
+        process_pb2.OutputFile(
+            path="last.pt",
+            artifact="last",
+            kind=result_pb2.ARTIFACT_KIND_CHECKPOINT,
+            content_type="application/octet-stream",
+            checkpoint=progress_pb2.CheckpointSaved(epoch=epoch, resumable=True),
+        )
+    )
