@@ -77,7 +77,7 @@ class Mesh(
 
     def GetJob(self, request, context):  # noqa: N802
         self._check(context)
-        return self._job(request.name, self.end)
+        return self._job(request.name, self.end if self.let_end.is_set() else vision_pb2.JOB_STATE_RUNNING)
 
     def ListJobs(self, request, context):  # noqa: N802
         self.listed.append(request)

@@ -441,11 +441,16 @@ def ended(state: str, **fields: object) -> job_pb2.Job:
     return job_pb2.Job(name="jobs/x", state=f"JOB_STATE_{state}", **fields)
 
 
+RUNS = job_pb2.Job(name="jobs/x", state="JOB_STATE_RUNNING", sequence=7)
+
+
 def waiting(wire: Wire, job: job_pb2.Job, **options: object) -> Future:
-    """A wait for a job that ends at once as told."""
+    """A wait for a job that runs, with seven events, and then ends at once as told."""
     result = wire.start(lambda: wire.client.job("x").wait(**options))
-    _, stream = wire.stream(WATCH)
-    stream.send_response(event(1))
+    wire.answer("JobService.GetJob", RUNS)
+    request, stream = wire.stream(WATCH)
+    assert request.after_sequence == 7  # what was is not what is waited for
+    stream.send_response(event(8))
     stream.terminate((), OK, "")
     wire.answer("JobService.GetJob", job)
     return result
@@ -455,6 +460,12 @@ def waiting(wire: Wire, job: job_pb2.Job, **options: object) -> Future:
 def test_wait_returns_the_job_however_it_ended(wire: Wire, state: str) -> None:
     assert waiting(wire, ended(state)).result(PATIENCE) == ended(state)
     assert waiting(wire, ended(state), timeout=60).result(PATIENCE) == ended(state)
+
+
+def test_wait_for_a_job_that_has_ended_asks_once(wire: Wire) -> None:
+    result = wire.start(lambda: wire.client.job("x").wait())
+    wire.answer("JobService.GetJob", ended("SUCCEEDED"))
+    assert result.result(PATIENCE) == ended("SUCCEEDED")
 
 
 def test_a_checked_wait_raises_what_the_job_failed_of(wire: Wire) -> None:
@@ -477,6 +488,7 @@ def test_a_checked_wait_tells_a_cancelled_job_from_a_failed_one(wire: Wire) -> N
 
 def test_wait_gives_up_when_its_time_is_over(wire: Wire) -> None:
     result = wire.start(lambda: wire.client.job("x").wait(timeout=0))
+    wire.answer("JobService.GetJob", RUNS)
     _, stream = wire.stream(WATCH)
     stream.terminate((), grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded")
     with pytest.raises(TimeoutError, match="jobs/x has not ended within 0 s; it goes on") as raised:
@@ -606,13 +618,18 @@ def interrupt_the_main_thread() -> None:
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 
+def watch_of_a_wait(wire: Wire):
+    wire.answer("JobService.GetJob", RUNS)
+    return wire.stream(WATCH)[1]
+
+
 INTERRUPTED = {
     "a call": (
         lambda client: client.job("x").get(),
         lambda wire: wire.unary("JobService.GetJob")[1],
     ),
     "a watch": (lambda client: list(client.job("x").watch()), lambda wire: wire.stream(WATCH)[1]),
-    "a wait": (lambda client: client.job("x").wait(), lambda wire: wire.stream(WATCH)[1]),
+    "a wait": (lambda client: client.job("x").wait(), watch_of_a_wait),
 }
 
 

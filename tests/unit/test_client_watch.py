@@ -99,7 +99,8 @@ class Mesh(
             yield response
 
     async def GetJob(self, request, context):  # noqa: N802
-        return job_pb2.Job(name=request.name, state=vision_pb2.JOB_STATE_SUCCEEDED)
+        state = vision_pb2.JOB_STATE_RUNNING if self.endless else vision_pb2.JOB_STATE_SUCCEEDED
+        return job_pb2.Job(name=request.name, state=state)
 
     async def ListJobs(self, request, context):  # noqa: N802
         page = int(request.page_token or 0)

@@ -10,7 +10,7 @@ from visionmesh import errors
 from visionmesh.client import _job_calls as calls
 from visionmesh.client._async_connection import AsyncConnection
 from visionmesh.client._async_transfer import download
-from visionmesh.client._outcome import check_succeeded, not_ended
+from visionmesh.client._outcome import TERMINAL_STATES, check_succeeded, not_ended
 from visionmesh.client._transfer import ProgressCallback
 from visionmesh.v1 import job_pb2, progress_pb2, result_pb2
 
@@ -53,10 +53,12 @@ class AsyncJobHandle:
         """
         try:
             async with asyncio.timeout(timeout) as limit:
-                async with aclosing(self.watch()) as events:
-                    async for _ in events:
-                        pass
                 job = await self.get()
+                if job.state not in TERMINAL_STATES:
+                    async with aclosing(self.watch(job.sequence)) as events:
+                        async for _ in events:
+                            pass
+                    job = await self.get()
         except TimeoutError:
             if not limit.expired():
                 raise

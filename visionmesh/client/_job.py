@@ -8,7 +8,7 @@ from pathlib import Path
 from visionmesh import errors
 from visionmesh.client import _job_calls as calls
 from visionmesh.client._connection import Connection
-from visionmesh.client._outcome import check_succeeded, not_ended
+from visionmesh.client._outcome import TERMINAL_STATES, check_succeeded, not_ended
 from visionmesh.client._sync_transfer import download
 from visionmesh.client._transfer import ProgressCallback
 from visionmesh.errors import TimedOut
@@ -53,9 +53,11 @@ class JobHandle:
         """
         until = None if timeout is None else time.monotonic() + timeout
         try:
-            for _ in self._connection.stream(calls.watch(self.name, 0), until):
-                pass
             job = self.latest = self._connection.unary(calls.get(self.name), until)
+            if job.state not in TERMINAL_STATES:
+                for _ in self._connection.stream(calls.watch(self.name, job.sequence), until):
+                    pass
+                job = self.latest = self._connection.unary(calls.get(self.name), until)
         except TimedOut:
             if until is None or time.monotonic() < until:
                 raise
