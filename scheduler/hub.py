@@ -8,8 +8,12 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
+
+import grpc
 
 from scheduler.store.record import Effects, Stop
+from visionmesh.errors import MeshError, Reason
 
 ANY_JOB = "jobs"
 """Topic: some job changed."""
@@ -19,6 +23,9 @@ QUEUE = "queue"
 
 SWEEP = "sweep"
 """Topic: a job ended, or waits for a moment in time."""
+
+
+_COME_BACK = timedelta(milliseconds=100)
 
 
 def job_topic(job_id: str) -> str:
@@ -49,6 +56,23 @@ class Hub:
     def __init__(self) -> None:
         self._topics: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._stop_listeners: dict[str, Callable[[Stop], None]] = {}
+        self._closing = False
+
+    def close(self) -> None:
+        """The scheduler is about to stop: wake everybody, so that they hear of it."""
+        self._closing = True
+        for topic in self._topics:
+            self.wake(topic)
+
+    def check_open(self) -> None:
+        """Raise UNAVAILABLE, with the time to come back, if the scheduler is about to stop."""
+        if self._closing:
+            raise MeshError(
+                grpc.StatusCode.UNAVAILABLE,
+                Reason.UNAVAILABLE,
+                "This scheduler is about to stop. Resume after the last message received.",
+                retry_delay=_COME_BACK,
+            )
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:

@@ -60,6 +60,10 @@ OPTIONS = (
 )
 
 
+GRACE_SECONDS = 0.5
+"""Time that calls have to end when the scheduler stops: runners and watchers are told to go at once."""
+
+
 @dataclass(frozen=True)
 class Running:
     """A scheduler that serves."""
@@ -97,8 +101,8 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
     try:
         committer = GroupCommitter(store)
         sweeper = Sweeper(store, hub, settings)
-        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=OPTIONS)
-        _add_services(server, settings, store, hub, committer, sweeper, catalog)
+        server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_options(settings))
+        runner_service = _add_services(server, settings, store, hub, committer, sweeper, catalog)
         health = add_health(server)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
@@ -110,7 +114,10 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
             yield Running(f"{settings.host}:{port}", server, health, upgrade)
         finally:
             await health.enter_graceful_shutdown()
-            await server.stop(grace=0.5)
+            stopping = asyncio.ensure_future(server.stop(GRACE_SECONDS))  # takes no new calls from here on
+            runner_service.send_away()
+            hub.close()
+            await stopping
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -127,7 +134,7 @@ def _add_services(
     committer: GroupCommitter,
     sweeper: Sweeper,
     catalog: Catalog,
-) -> None:
+) -> RunnerService:
     resolver = InputResolver(store, catalog)
     patience = Patience(settings.bookmark_seconds, settings.stalled_watcher_seconds)
     job_pb2_grpc.add_JobServiceServicer_to_server(
@@ -140,9 +147,20 @@ def _add_services(
     result_pb2_grpc.add_ResultServiceServicer_to_server(
         ResultService(store, hub, committer, catalog.artifacts, patience), server
     )
-    runner_pb2_grpc.add_RunnerServiceServicer_to_server(
-        RunnerService(store, hub, resolver, catalog.artifacts, settings, sweeper.heard), server
-    )
+    runner_service = RunnerService(store, hub, resolver, catalog.artifacts, settings, sweeper.heard)
+    runner_pb2_grpc.add_RunnerServiceServicer_to_server(runner_service, server)
     dataset_pb2_grpc.add_DatasetServiceServicer_to_server(
         DatasetService(store, catalog, settings.max_upload_bytes), server
+    )
+    return runner_service
+
+
+def _options(settings: Settings) -> tuple[tuple[str, int], ...]:
+    if not settings.max_connection_age_seconds:
+        return OPTIONS
+    return (
+        *OPTIONS,
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_seconds * 1000)),
+        # Without it, an open stream would keep its connection for ever.
+        ("grpc.max_connection_age_grace_ms", round(settings.max_connection_grace_seconds * 1000)),
     )

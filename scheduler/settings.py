@@ -63,6 +63,16 @@ class Settings(BaseSettings):
     )
     """Time after which a watcher that does not read is cut."""
 
+    max_connection_age_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        3600.0, validation_alias=AliasChoices("max_connection_age_seconds", "MAX_CONNECTION_AGE_SECONDS")
+    )
+    """Age at which a connection is ended, so that it goes to another replica; 0 never ends one."""
+
+    max_connection_grace_seconds: Annotated[float, Field(gt=0, le=86400)] = Field(
+        3600.0, validation_alias=AliasChoices("max_connection_grace_seconds", "MAX_CONNECTION_GRACE_SECONDS")
+    )
+    """Time that calls have to finish on a connection which has reached its age."""
+
     max_upload_bytes: Annotated[int, Field(gt=0)] = Field(
         50 * 2**30, validation_alias=AliasChoices("max_upload_bytes", "MAX_UPLOAD_BYTES")
     )

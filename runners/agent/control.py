@@ -67,21 +67,24 @@ class Control:
         """Stay connected until cancelled. Raises RunnerRefused."""
         while True:
             try:
-                await self._connect()
+                await asyncio.sleep(await self._connect())
             except MeshError as error:
                 _raise_if_refused(error)
                 log.warning("scheduler not reached", address=self._address, why=str(error))
                 await self._backoff.wait(error)
 
-    async def _connect(self) -> None:
-        """One stream, on a channel of its own, from registration to its end. Raises MeshError."""
+    async def _connect(self) -> float:
+        """One stream, on a channel of its own, from registration to its end.
+
+        Returns the seconds to wait before the next one. Raises MeshError.
+        """
         channel = open_channel(self._address)
         call: Call = runner_pb2_grpc.RunnerServiceStub(channel).Connect()
         try:
             welcome = await self._introduce(call)
             self._backoff.reset()
             self.connected.set()
-            await self._converse(call, welcome)
+            return await self._converse(call, welcome)
         finally:
             self.connected.clear()
             await channel.close()
@@ -106,20 +109,24 @@ class Control:
             self._say_draining()
         return welcome
 
-    async def _converse(self, call: Call, welcome: runner_pb2.Registered) -> None:
-        """Heartbeats, answers and questions until the stream ends. Raises MeshError."""
+    async def _converse(self, call: Call, welcome: runner_pb2.Registered) -> float:
+        """Heartbeats, answers and questions until the stream is to be opened anew.
+
+        Returns the seconds to wait before that. Raises MeshError.
+        """
         interval = welcome.heartbeat_interval.ToTimedelta().total_seconds()
         lease = welcome.lease_duration.ToTimedelta().total_seconds()
-        tasks = [
-            asyncio.create_task(self._read(call, lease)),
+        reading = asyncio.create_task(self._read(call, lease))
+        again = asyncio.create_task(self._again.wait())
+        tasks: list[asyncio.Task[Any]] = [
+            reading,
+            again,
             asyncio.create_task(self._write(call)),
             asyncio.create_task(self._beat(interval)),
-            asyncio.create_task(self._again.wait()),
         ]
         try:
-            await asyncio.wait({tasks[0], tasks[3]}, return_when=asyncio.FIRST_COMPLETED)
-            if tasks[0].done():
-                tasks[0].result()
+            await asyncio.wait({reading, again}, return_when=asyncio.FIRST_COMPLETED)
+            return reading.result() if reading.done() else 0.0
         finally:
             for task in tasks:
                 task.cancel()
@@ -137,8 +144,11 @@ class Control:
             while True:
                 await call.write(await self._outgoing.get())
 
-    async def _read(self, call: Call, lease: float) -> None:
-        """Hear until the stream ends, or is silent for a whole lease. Raises MeshError."""
+    async def _read(self, call: Call, lease: float) -> float:
+        """Hear until the scheduler sends this runner away; the seconds that it asks to wait.
+
+        Raises MeshError when the stream ends, or is silent for a whole lease.
+        """
         while True:
             with translated():
                 async with asyncio.timeout(lease):
@@ -147,9 +157,8 @@ class Control:
                 raise _cut("the scheduler ended the control stream")
             if response.HasField("reconnect"):
                 delay = response.reconnect.delay.ToTimedelta().total_seconds()
-                log.info("scheduler is about to stop", reconnect_in_s=delay)
-                await asyncio.sleep(delay)
-                return
+                log.info("scheduler asks to connect anew", in_s=delay)
+                return delay + self._backoff.next()
             self._hear(response)
 
     def _hear(self, response: runner_pb2.ConnectResponse) -> None:

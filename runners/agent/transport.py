@@ -18,7 +18,11 @@ MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0
 """Seconds from one try to the next."""
 
-_OPTIONS: tuple[tuple[str, int], ...] = (
+_SHUFFLED = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
+"""Of several replicas each channel takes one, and after it has gone another: never all the same."""
+
+_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    ("grpc.service_config", _SHUFFLED),
     # A frozen scheduler is noticed after 8 s (FAULTS.md); without these, never.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
@@ -36,7 +40,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel with a connection of its own."""
-    options: list[tuple[str, int]] = list(_OPTIONS)
+    options: list[tuple[str, int | str]] = list(_OPTIONS)
     if address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
         options.append(("grpc.enable_http_proxy", 0))  # this machine is not behind its own proxy
     return grpc.aio.insecure_channel(address, options=options)

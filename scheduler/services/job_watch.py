@@ -45,7 +45,7 @@ class JobWatch:
         self._resumed = False
 
     async def follow(self, resume_token: str) -> None:
-        """Send until the caller leaves."""
+        """Send until the caller leaves. Raises UNAVAILABLE when the scheduler is about to stop."""
         start = pages.decode(resume_token, self._filter, (int,), "resume_token")
         since = instant(start[0]) if start else _BEGINNING
         self._resumed = start is not None
@@ -54,6 +54,7 @@ class JobWatch:
             await self._bookmark(since)
             while True:
                 await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
+                self._hub.check_open()
                 since = await self._look(since - OVERLAP, since, with_deleted=True)
                 if self._writer.quiet_seconds >= self._patience.bookmark:
                     await self._bookmark(since)

@@ -1,6 +1,8 @@
 """RunnerService: sessions, objects, and what operators see and do."""
 
+import random
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import grpc
@@ -24,6 +26,9 @@ from visionmesh import names
 from visionmesh.errors import Reason, invalid, not_found, superseded
 from visionmesh.storage import ObjectStore
 from visionmesh.v1 import runner_pb2, runner_pb2_grpc
+
+SECONDS_PER_RUNNER = 0.001
+"""Runners that are sent away come back one by one, about this far apart."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -56,6 +61,12 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
             await session.run(requests, context)
         finally:
             self.sessions.discard(session)
+
+    def send_away(self) -> None:
+        """Ask every connected runner to connect anew: the more there are, the longer they take in all."""
+        spread = len(self.sessions) * SECONDS_PER_RUNNER
+        for session in self.sessions:
+            session.send_away(timedelta(seconds=random.uniform(0, spread)))  # noqa: S311 - no secret
 
     async def FetchObject(self, request: runner_pb2.FetchObjectRequest, context: Context) -> None:
         """Send inputs of an attempt."""

@@ -5,6 +5,7 @@ made by a task of their own whenever a place is free and something may be waitin
 """
 
 import asyncio
+import random
 import re
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -51,6 +52,7 @@ class Session:
         self._answers: dict[tuple[str, int], asyncio.Future[runner_pb2.AssignmentReply]] = {}
         self._told_to_stop: set[tuple[str, int]] = set()
         self._offers: set[asyncio.Task[None]] = set()
+        self._leaving = False
 
     async def run(
         self,
@@ -64,15 +66,30 @@ class Session:
                 async with asyncio.TaskGroup() as group:
                     writing = group.create_task(self._write(context))
                     claiming = group.create_task(self._claim())
+                    ageing = group.create_task(self._age())
                     await self._read(requests)
-                    writing.cancel()
-                    claiming.cancel()
+                    for task in (writing, claiming, ageing):
+                        task.cancel()
             except* MeshError as errors:
                 raise errors.exceptions[0] from None
             finally:
                 for offer in self._offers:
                     offer.cancel()
                 await self._leave()
+
+    def send_away(self, delay: timedelta) -> None:
+        """Ask the runner to connect anew, on another replica if there is one, after `delay` at least."""
+        self._leaving = True  # what it is offered from now on would miss it
+        reconnect = runner_pb2.Reconnect()
+        reconnect.delay.FromTimedelta(delay)
+        self.say(runner_pb2.ConnectResponse(reconnect=reconnect))
+
+    async def _age(self) -> None:
+        """Send the runner away now and then, so that runners spread over the replicas that there are."""
+        if self._settings.max_connection_age_seconds:
+            spread = random.uniform(0.8, 1.0)  # noqa: S311 - jitter, no secret
+            await asyncio.sleep(self._settings.max_connection_age_seconds * spread)
+            self.send_away(timedelta(0))
 
     def say(self, response: runner_pb2.ConnectResponse) -> None:
         """Queue something to be sent."""
@@ -151,7 +168,7 @@ class Session:
     async def _claim(self) -> None:
         reserve_after = timedelta(seconds=self._settings.reserve_seconds)
         with self._hub.subscribe(QUEUE) as queue:
-            while True:
+            while not self._leaving:
                 async with self._store.change() as change:
                     claim = await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
                 if claim is None:

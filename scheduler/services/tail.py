@@ -49,11 +49,14 @@ class Tail:
     async def follow(self, job_id: str, after: int) -> None:
         """Send everything after sequence `after` until the job has ended and all is sent.
 
+        Raises UNAVAILABLE when the scheduler is about to stop, and SLOW_CONSUMER.
+
         `after` may lie beyond the history, as after a restore of the database: then the watch waits.
         """
         told = after
         with self._hub.subscribe(job_topic(job_id)) as subscription:
             while True:
+                self._hub.check_open()
                 position, told = await self._send_stored(job_id, told)
                 if position.ended and told >= position.sequence:
                     return

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
-from visionmesh.v1 import job_pb2, progress_pb2, runner_pb2, vision_pb2
+from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
 DEADLINE = 30.0
 """Seconds after which something that a test waits for has failed to come."""
@@ -61,8 +61,8 @@ class Process:
     async def says(self, text: str, after: int = 0) -> float:
         """Wait until its log holds `text` beyond byte `after`; returns when that was seen."""
         async with asyncio.timeout(DEADLINE):
-            while text not in self.log_text()[after:]:
-                await asyncio.sleep(0.02)  # a file tells nobody that it has grown
+            while text not in self.log_text()[after:]:  # noqa: ASYNC110 - a file tells nobody that it has grown
+                await asyncio.sleep(0.02)
         return time.monotonic()
 
     def log_text(self) -> str:
@@ -131,9 +131,18 @@ class FaultMesh:
             process.thaw()
             await process.kill()
 
-    async def runner(self, runner_id: str) -> runner_pb2.Runner:
-        """The runner as operators see it."""
-        return next([r async for r in self.client.runners() if r.name == f"runners/{runner_id}"])
+    async def gone(self, pid: int) -> None:
+        """Wait until a process that is not the test's own child has ended."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(pid)
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+                    loop.add_reader(descriptor, ended.set)
+                    await ended.wait()
+            finally:
+                loop.remove_reader(descriptor)
+                os.close(descriptor)
 
 
 @asynccontextmanager
@@ -150,9 +159,15 @@ async def fault_mesh(folder: Path, **settings: object) -> AsyncIterator[tuple[Fa
         await mesh.close()
 
 
-def training(model: str = "paced", *, epochs: int = 5, **fields: object) -> job_pb2.Job:
-    """A job of the paced framework, tried again at once when it fails; `fields` go to its spec."""
+def training(
+    model: str = "paced", *, epochs: int = 5, hold_after: int = 0, epoch_ms: int = 0, **fields: int
+) -> job_pb2.Job:
+    """A job of the paced framework, tried again at once when it fails; `fields` go to its spec.
+
+    After epoch `hold_after` its first attempt waits to be stopped.
+    """
     spec = job_pb2.TrainSpec(model=model, dataset=DATASET, epochs=epochs, **fields)  # type: ignore[arg-type]
+    spec.hyperparameters.update({"hold_after": hold_after, "epoch_ms": epoch_ms})
     job = job_pb2.Job(train=spec, framework="paced")
     job.retry_policy.max_attempts = 3
     job.retry_policy.initial_backoff.FromMilliseconds(10)

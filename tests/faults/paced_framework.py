@@ -22,21 +22,25 @@ class Paced(Plain):
         made.framework = "paced"
         models = ("paced", "killed", "deaf")
         made.models.extend(runner_pb2.ModelInfo(name=name, tasks=made.tasks) for name in models)
-        made.hyperparameters.add(
-            name="hold_after",
-            type=runner_pb2.HYPERPARAMETER_TYPE_INT,
-            description="After this epoch the first attempt waits until it is stopped.",
-        )
+        settings = {
+            "hold_after": "After this epoch the first attempt waits until it is stopped.",
+            "epoch_ms": "Time that an epoch takes.",
+        }
+        for name, description in settings.items():
+            made.hyperparameters.add(
+                name=name, type=runner_pb2.HYPERPARAMETER_TYPE_INT, description=description
+            )
         return made
 
     def paced(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
-        """An epoch is a moment; its checkpoint holds its number."""
+        """An epoch is a nap; its checkpoint holds its number."""
         emitter.stage(vision_pb2.STAGE_TRAINING)
         epoch = published = _epochs_behind(environment)
         hold_after = int(environment.hyperparameters.get("hold_after", 0))
         try:
             while epoch < environment.epochs:
                 commands.poll()
+                time.sleep(environment.hyperparameters.get("epoch_ms", 0) / 1000)
                 epoch += 1
                 _tell(environment, emitter, epoch)
                 if epoch - published >= environment.checkpoint_period:

@@ -6,20 +6,13 @@ import pytest
 from fault_mesh import fault_mesh, followed, state, training
 
 
-def held(after: int, **fields: object) -> object:
-    """A training whose first attempt waits after an epoch."""
-    job = training(**fields)  # type: ignore[arg-type]
-    job.train.hyperparameters["hold_after"] = after
-    return job
-
-
 @pytest.mark.parametrize(
     ("period", "epochs"), [(1, {1: [1, 2, 3], 2: [4, 5]}), (2, {1: [1, 2, 3], 2: [3, 4, 5]})]
 )
 async def test_an_agent_is_killed_and_another_goes_on(tmp_path: Path, period: int, epochs: object) -> None:
     async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
         first = await mesh.agent("one")
-        async with followed(mesh, held(3, checkpoint_period=period)) as job:
+        async with followed(mesh, training(hold_after=3, checkpoint_period=period)) as job:
             await job.sees_checkpoint(3 if period == 1 else 2)
             await job.sees_epoch(3)
             await mesh.agent("two")
@@ -33,7 +26,7 @@ async def test_an_agent_is_killed_and_another_goes_on(tmp_path: Path, period: in
 async def test_a_drained_attempt_goes_on_elsewhere_and_is_not_counted(tmp_path: Path) -> None:
     async with fault_mesh(tmp_path) as (mesh, _):
         first = await mesh.agent("one")
-        async with followed(mesh, held(3, checkpoint_period=5)) as job:
+        async with followed(mesh, training(hold_after=3, checkpoint_period=5)) as job:
             await job.sees_epoch(3)
             await mesh.agent("two")
             assert await first.stop() == 0
