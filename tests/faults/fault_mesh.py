@@ -177,8 +177,9 @@ def training(
 class Follower:
     """Watches a job all its life as a client does, and keeps what it was told, and when."""
 
-    def __init__(self, job: AsyncJobHandle) -> None:
-        self.job = job
+    def __init__(self, job: AsyncJobHandle, patience: float = DEADLINE) -> None:
+        """Whatever it waits for has `patience` seconds to come."""
+        self.job, self._patience = job, patience
         self.events: list[progress_pb2.JobEvent] = []
         self.times: list[float] = []
         self._news = asyncio.Condition()
@@ -193,7 +194,7 @@ class Follower:
 
     async def sees(self, seen: Callable[[progress_pb2.JobEvent], bool]) -> progress_pb2.JobEvent:
         """The first event of which `seen` says yes, as soon as it is there."""
-        async with asyncio.timeout(DEADLINE), self._news:
+        async with asyncio.timeout(self._patience), self._news:
             while True:
                 for event in self.events:
                     if seen(event):
@@ -218,11 +219,20 @@ class Follower:
 
     async def end(self) -> job_pb2.Job:
         """The job when it has ended, and everything of it is told without gap or repeat."""
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(self._patience):
             await self._task
         told = [event.sequence for event in self.events]
         assert told == list(range(1, len(told) + 1)), told
         return await self.job.get()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the job has, as far as it was told."""
+        return self._task.done()
+
+    async def ended(self) -> None:
+        """Wait until it has. Raises MeshError if the watch could not go on."""
+        await asyncio.shield(self._task)
 
     async def close(self) -> None:
         """Stop watching."""
@@ -254,9 +264,9 @@ class Follower:
 
 
 @asynccontextmanager
-async def followed(mesh: FaultMesh, job: job_pb2.Job) -> AsyncIterator[Follower]:
+async def followed(mesh: FaultMesh, job: job_pb2.Job, patience: float = DEADLINE) -> AsyncIterator[Follower]:
     """Creates a job and watches it."""
-    follower = Follower(await mesh.client.create_job(job))
+    follower = Follower(await mesh.client.create_job(job), patience)
     try:
         yield follower
     finally:
