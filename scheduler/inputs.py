@@ -40,6 +40,8 @@ class Inputs:
     checkpoint: runner_pb2.ObjectInput | None = None
     images: tuple[runner_pb2.ObjectInput, ...] = ()
     resume: bool = False
+    start_checkpoint: runner_pb2.ObjectInput | None = None
+    """With `resume`: what to start from if the checkpoint cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class InputResolver:
             checkpoint=inputs.checkpoint,
             images=inputs.images,
             resume=inputs.resume,
+            start_checkpoint=inputs.start_checkpoint,
             gpu_indices=claim.gpu_indices,
         )
 
@@ -85,14 +88,25 @@ class InputResolver:
             path, spec = "job.embed_faces.detection", job.embed_faces.detection
         resumed = await self._last_checkpoint(connection, job) if kind == "train" and job.name else None
         dataset = getattr(spec, "dataset", "")
-        checkpoint = getattr(spec, "checkpoint", "")
+        named = await self._named(connection, spec, f"{path}.checkpoint", may_come, needed=resumed is None)
         return Inputs(
             dataset=await self._dataset(connection, dataset, f"{path}.dataset") if dataset else None,
-            checkpoint=resumed
-            or await self._checkpoint(connection, checkpoint, f"{path}.checkpoint", may_come),
+            checkpoint=resumed or named,
             images=tuple(await self._images(connection, spec, f"{path}.images")),
             resume=resumed is not None,
+            start_checkpoint=named if resumed else None,
         )
+
+    async def _named(
+        self, connection: Connection, spec: Message, field: str, may_come: bool, *, needed: bool
+    ) -> runner_pb2.ObjectInput | None:
+        """The checkpoint that the spec names; None if there is none, or if it is gone and not needed."""
+        try:
+            return await self._checkpoint(connection, getattr(spec, "checkpoint", ""), field, may_come)
+        except MeshError:
+            if needed:
+                raise
+            return None
 
     async def _last_checkpoint(
         self, connection: Connection, job: job_pb2.Job
@@ -278,8 +292,9 @@ class InputResolver:
                 raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
             inputs = await self.resolve(connection, job)
         allowed = {image.uri: image for image in inputs.images}
-        if inputs.checkpoint is not None:
-            allowed[inputs.checkpoint.uri] = inputs.checkpoint
+        for checkpoint in (inputs.checkpoint, inputs.start_checkpoint):
+            if checkpoint is not None:
+                allowed[checkpoint.uri] = checkpoint
         for uri in uris:
             if uri in allowed:
                 yield self._single(allowed[uri])

@@ -238,6 +238,8 @@ class Attempt:
             first_image = (await self._results.first_response()).images_done
         fetcher = InputFetcher(self._means.runners, assignment, self._folder, self._means.datasets)
         inputs = await fetcher.fetch(first_image)
+        if fetcher.nothing_to_resume:
+            self._warn(f"The training starts anew: {fetcher.nothing_to_resume}")
         megabytes, seconds = fetcher.fetched_bytes / 1e6, time.monotonic() - began
         detail = f"fetched {fetcher.fetched_files} files, {megabytes:.1f} MB, in {seconds:.1f} s"
         self._stage(vision_pb2.STAGE_STARTING, detail)
@@ -315,6 +317,11 @@ class Attempt:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+
+    def _warn(self, text: str) -> None:
+        self._log.warning(text)
+        line = progress_pb2.LogLine(level=progress_pb2.LOG_LEVEL_WARNING, message=text)
+        self._progress.put_now(now(progress_pb2.ProgressUpdate(log_line=line)))
 
     def _stage(self, stage: "vision_pb2.Stage.ValueType", detail: str) -> None:
         changed = progress_pb2.StageChanged(stage=stage, detail=detail)

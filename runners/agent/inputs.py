@@ -40,9 +40,10 @@ Place = Callable[[runner_pb2.ObjectHeader], Path]
 class InputFailed(Exception):
     """An input cannot be had; `ending` says how the attempt ends for it."""
 
-    def __init__(self, ending: Ending) -> None:
+    def __init__(self, ending: Ending, *, may_pass: bool = False) -> None:
+        """`may_pass`: nobody has said that the input is gone or damaged."""
         super().__init__(ending.error.message if ending.error else "")
-        self.ending = ending
+        self.ending, self.may_pass = ending, may_pass
 
 
 class _Damaged(Exception):
@@ -86,15 +87,20 @@ class InputFetcher:
         """Files that were fetched, and not found in the cache."""
         self.fetched_bytes = 0
         """Bytes of these."""
+        self.nothing_to_resume = ""
+        """Why the training starts anew though a checkpoint of it was assigned; empty otherwise."""
 
     async def fetch(self, first_image_index: int) -> LocalInputs:
         """Fetch everything but images that are predicted already. Raises InputFailed or AttemptLost."""
         try:
+            checkpoint, start = await self._checkpoints()
             return LocalInputs(
                 dataset=await self._dataset(),
-                checkpoint=await self._checkpoint(),
+                checkpoint=checkpoint,
                 images=await self._images(first_image_index),
                 first_image_index=first_image_index,
+                resume=self._assignment.resume and not self.nothing_to_resume,
+                start_checkpoint=start,
             )
         except OSError as error:
             text = f"The inputs cannot be written to the runner's disk: {error}. Make room there."
@@ -122,12 +128,24 @@ class InputFetcher:
         if wanted.digest and digest != wanted.digest:
             raise _Damaged(f"the files of {wanted.name} do not have its digest {wanted.digest[:12]}…")
 
-    async def _checkpoint(self) -> Path | None:
-        if not self._assignment.HasField("checkpoint"):
+    async def _checkpoints(self) -> tuple[Path | None, Path | None]:
+        """The checkpoint to use, and, when resuming, the one to start from if that proves unusable."""
+        if not self._assignment.resume:
+            return await self._checkpoint("checkpoint"), None
+        start = await self._checkpoint("start_checkpoint")
+        try:
+            return await self._checkpoint("checkpoint"), start
+        except InputFailed as failed:
+            if failed.may_pass:
+                raise  # another attempt may still resume
+            self.nothing_to_resume = str(failed)
+            return start, None
+
+    async def _checkpoint(self, field: str) -> Path | None:
+        if not self._assignment.HasField(field):  # type: ignore[arg-type] # one of its two checkpoints
             return None
-        wanted = self._assignment.checkpoint
-        suffix = PurePosixPath(wanted.uri).suffix
-        target = self._folder / f"checkpoint{suffix}"
+        wanted: runner_pb2.ObjectInput = getattr(self._assignment, field)
+        target = self._folder / f"{field}{PurePosixPath(wanted.uri).suffix}"
         await self._single({wanted.uri: target}, [wanted])
         return target
 
@@ -275,8 +293,10 @@ def _give_up_if_final(error: MeshError, seconds_without_progress: float) -> None
         raise AttemptLost(str(error)) from error
     if error.code in _FINAL:
         raise InputFailed(ending.user_error(error.reason, f"An input cannot be fetched: {error}")) from error
-    if error.code in _REFUSED or seconds_without_progress > PATIENCE_SECONDS:
-        raise InputFailed(ending.infrastructure(f"The inputs cannot be fetched: {error}")) from error
+    over = seconds_without_progress > PATIENCE_SECONDS
+    if error.code in _REFUSED or over:
+        ended = ending.infrastructure(f"The inputs cannot be fetched: {error}")
+        raise InputFailed(ended, may_pass=over) from error
 
 
 def _below(folder: Path, path: str) -> Path:

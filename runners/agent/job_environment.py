@@ -57,6 +57,12 @@ class LocalInputs:
     first_image_index: int = 0
     """Images below are predicted already."""
 
+    resume: bool = False
+    """Whether the checkpoint is the last one of this very job."""
+
+    start_checkpoint: Path | None = None
+    """When resuming: the weights to start from if the checkpoint cannot be used."""
+
 
 def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, output: Path) -> JobEnvironment:
     """What the job process is to do. Raises UnknownKind."""
@@ -83,7 +89,8 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         output_path=output,
         model_name=spec.model or None,
         hyperparameters=json_format.MessageToDict(spec.hyperparameters),
-        resume=assignment.resume,
+        resume=inputs.resume,
+        start_checkpoint_path=inputs.start_checkpoint,
         first_image_index=inputs.first_image_index,
         **values,
     )

@@ -114,6 +114,9 @@ class JobEnvironment:
     resume: bool = False
     """checkpoint_path is the last checkpoint of this very job: go on at the next epoch (RESUME)."""
 
+    start_checkpoint_path: Path | None = None
+    """When resuming, weights to start from if checkpoint_path cannot be used (START_CHECKPOINT_PATH)."""
+
     first_image_index: int = 0
     """Images below this index are done already (FIRST_IMAGE_INDEX)."""
 
@@ -262,6 +265,7 @@ _VARIABLES = (
     _Variable("save_overlays", ("SAVE_OVERLAYS",), _switch),
     _Variable("hyperparameters", ("HYPERPARAMETERS",), _object),
     _Variable("resume", ("RESUME",), _switch),
+    _Variable("start_checkpoint_path", ("START_CHECKPOINT_PATH",), Path),
     _Variable("first_image_index", ("FIRST_IMAGE_INDEX",), _whole(0)),
     _Variable("events_fd", ("EVENTS_FD",), _whole(0)),
     _Variable("commands_fd", ("COMMANDS_FD",), _whole(0)),

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,10 +52,9 @@ def _train(
     commands: Commands,
 ) -> None:
     # Imported here: they bring torch, which must come after isolation.
-    from runners.ultralytics import checkpoints
     from runners.ultralytics.reporter import Reporter
 
-    start = checkpoints.load(environment.checkpoint_path, work) if environment.checkpoint_path else None
+    environment, start = _starting_point(environment, work, emitter)
     history = metrics.History(environment.primary_metric, environment.primary_metric_mode)
     if environment.resume:
         _read_past(start, history, work)
@@ -188,14 +188,41 @@ def _total_epochs(environment: JobEnvironment, start: "Checkpoint | None") -> in
     return environment.epochs
 
 
-def _read_past(start: "Checkpoint | None", history: metrics.History, work: Path) -> None:
-    """Take over what the checkpoint remembers, and hand it on to the checkpoints to come."""
+def _starting_point(
+    environment: JobEnvironment, work: Path, emitter: Emitter
+) -> tuple[JobEnvironment, "Checkpoint | None"]:
+    """What to do, and from which checkpoint.
+
+    One that an earlier attempt left and that cannot be used is nobody's fault: the training starts anew.
+    """
+    from runners.ultralytics import checkpoints
+
+    try:
+        start = checkpoints.load(environment.checkpoint_path, work) if environment.checkpoint_path else None
+        if environment.resume:
+            _check_resumable(start)
+        return environment, start
+    except UserError as error:
+        if not environment.resume or environment.attempt == 1:  # somebody has named it by hand
+            raise
+        emitter.log(progress_pb2.LOG_LEVEL_WARNING, f"The training starts anew: {error}")
+        anew = replace(environment, resume=False, checkpoint_path=environment.start_checkpoint_path)
+        return _starting_point(anew, work, emitter)
+
+
+def _check_resumable(start: "Checkpoint | None") -> None:
     if start is None or not start.is_resumable:
         name = "not set" if start is None else start.path.name
         raise UserError(
             f"RESUME is true, but CHECKPOINT_PATH ({name}) holds no optimizer and epoch. "
             'Resume from a "last" checkpoint; "best" ones are stripped. Or unset RESUME.'
         )
+
+
+def _read_past(start: "Checkpoint | None", history: metrics.History, work: Path) -> None:
+    """Take over what the checkpoint remembers, and hand it on to the checkpoints to come."""
+    if start is None:
+        return
     results = start.content.get("train_results") or {}
     history.read_results(results)
     # ultralytics puts this file into each checkpoint, and would begin a new one.

@@ -250,6 +250,11 @@ class Follower:
         return told
 
     @property
+    def lines(self) -> list[str]:
+        """Log lines told."""
+        return [e.update.log_line.message for e in self.events if e.update.HasField("log_line")]
+
+    @property
     def endings(self) -> list[tuple[int, str, str]]:
         """(attempt, outcome, cause) of each end of an attempt that was told."""
         return [

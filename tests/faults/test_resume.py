@@ -23,6 +23,24 @@ async def test_an_agent_is_killed_and_another_goes_on(tmp_path: Path, period: in
     assert job.epochs == epochs
 
 
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+async def test_a_damaged_checkpoint_costs_the_epochs_and_never_the_job(tmp_path: Path, damage: str) -> None:
+    async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
+        first = await mesh.agent("one")
+        async with followed(mesh, training(hold_after=3)) as job:
+            await job.sees_checkpoint(3)
+            await first.kill()
+            (stored,) = (tmp_path / "data" / "artifacts" / "attempts").rglob("last.pt")
+            stored.unlink() if damage == "gone" else stored.write_text("epoch 4")
+            await mesh.agent("two")
+            ended = await job.end()
+    told = [line for line in job.lines if line.startswith("The training starts anew")]
+    print(f"epochs by attempt {job.epochs}: {told}")
+    assert (state(ended), ended.attempt, ended.failure_count) == ("SUCCEEDED", 2, 1)
+    assert job.epochs == {1: [1, 2, 3], 2: [1, 2, 3, 4, 5]}
+    assert len(told) == 1
+
+
 async def test_a_drained_attempt_goes_on_elsewhere_and_is_not_counted(tmp_path: Path) -> None:
     async with fault_mesh(tmp_path) as (mesh, _):
         first = await mesh.agent("one")

@@ -231,6 +231,21 @@ def test_a_stop_in_the_middle_keeps_what_there_is_and_resumes(few_shapes: Path, 
     assert summary.final_metrics["train_loss"] == pytest.approx(epochs[-1].metrics["train_loss"], rel=1e-3)
 
 
+@pytest.mark.parametrize("left", ["garbage", "stripped", "nothing"])
+def test_a_new_attempt_with_an_unusable_checkpoint_starts_anew(
+    few_shapes: Path, tmp_path: Path, trained: Run, left: str
+) -> None:
+    checkpoint = tmp_path / "last.pt"
+    if left == "garbage":
+        checkpoint.write_bytes(b"no checkpoint at all")
+    elif left == "stripped":
+        checkpoint = trained.environment.output_path / "best.pt"
+    anew = short_training(few_shapes, tmp_path / "out", attempt=2, resume=True, checkpoint_path=checkpoint)
+    assert [epoch.epoch for epoch in anew.go().updates("epoch_completed")] == [1, 2, 3]
+    warnings = [line.message for line in anew.updates("log_line") if "starts anew" in line.message]
+    assert len(warnings) == 1
+
+
 def test_a_stop_before_the_first_epoch_leaves_no_checkpoint(few_shapes: Path, tmp_path: Path) -> None:
     stopped = short_training(few_shapes, tmp_path / "out", stop_at=5)
     with pytest.raises(Stopped):

@@ -46,8 +46,12 @@ def test_a_training_with_every_setting():
     )
     spec.hyperparameters.update({"mosaic": 0.5, "cos_lr": True, "name": "x"})
     assigned = assignment(train=spec)
-    assigned.resume = True
-    inputs = LocalInputs(dataset=Path("/d"), checkpoint=Path("/c/last.pt"))
+    inputs = LocalInputs(
+        dataset=Path("/d"),
+        checkpoint=Path("/c/last.pt"),
+        resume=True,
+        start_checkpoint=Path("/c/named.pt"),
+    )
     assert told(assigned, inputs) == JobEnvironment(
         kind="train",
         job_id="j-1",
@@ -70,6 +74,7 @@ def test_a_training_with_every_setting():
         primary_metric_mode="min",
         hyperparameters={"mosaic": 0.5, "cos_lr": True, "name": "x"},
         resume=True,
+        start_checkpoint_path=Path("/c/named.pt"),
     )
 
 

@@ -763,6 +763,7 @@ class Assignment(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     RESUME_FIELD_NUMBER: _builtins.int
     GPU_INDICES_FIELD_NUMBER: _builtins.int
+    START_CHECKPOINT_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """The attempt to run it as."""
     resume: _builtins.bool
@@ -789,6 +790,13 @@ class Assignment(_message.Message):
     def gpu_indices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """GPUs to use, as indices of the runner's."""
 
+    @_builtins.property
+    def start_checkpoint(self) -> Global___ObjectInput:
+        """With `resume`: the weights that the job itself names; unset if it names
+        none. If `checkpoint` is gone or damaged, start with these from the first
+        epoch: that is no failure of the attempt.
+        """
+
     def __init__(
         self,
         *,
@@ -799,10 +807,11 @@ class Assignment(_message.Message):
         images: _abc.Iterable[Global___ObjectInput] | None = ...,
         resume: _builtins.bool = ...,
         gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
+        start_checkpoint: Global___ObjectInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "job", b"job", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "resume", b"resume"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "resume", b"resume", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,102 @@
+"""What a training's next attempt is given: the last resumable checkpoint of this very job."""
+
+import hashlib
+from collections.abc import Callable
+
+import pytest
+from live_scheduler import Mesh
+from runner_double import RunnerDouble, ended, epoch
+
+from visionmesh.v1 import job_pb2, result_pb2, runner_pb2
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+MakeTrain = Callable[..., job_pb2.Job]
+HANDED_BACK = {
+    "lost": ended("FAILED", "INFRASTRUCTURE", "the disk is full"),
+    "drained": ended("RELEASED", "DRAINED"),
+    "preempted": ended("RELEASED", "PREEMPTED"),
+}
+
+
+async def leave(runner: RunnerDouble, assignment: runner_pb2.Assignment, name: str, data: bytes) -> None:
+    """Store and publish a checkpoint of an attempt."""
+    job, attempt = assignment.job.name, assignment.attempt
+    resumable = str(name == "last").lower()
+    artifact = result_pb2.Artifact(
+        name=f"{job}/artifacts/{name}",
+        kind=result_pb2.ARTIFACT_KIND_CHECKPOINT,
+        uri=await runner.store(job, attempt, f"{name}.pt", data),
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        metadata={"resumable": resumable},
+    )
+    stream = await runner.results(job, attempt)
+    await stream.send(result_pb2.ResultItem(artifact=artifact))
+    stream.close()
+
+
+def quick(job: job_pb2.Job) -> job_pb2.Job:
+    """The same, tried again at once."""
+    job.retry_policy.max_attempts = 3
+    job.retry_policy.initial_backoff.FromMilliseconds(1)
+    return job
+
+
+@pytest.mark.parametrize("how", HANDED_BACK)
+async def test_the_next_attempt_resumes_from_what_was_uploaded(
+    mesh: Mesh, a_train: MakeTrain, framework: str, how: str
+) -> None:
+    await mesh.create(quick(a_train()))
+    async with mesh.runner(framework) as runner:
+        first, progress = await runner.start()
+        assert not first.resume
+        await leave(runner, first, "last", b"epoch 1")
+        await leave(runner, first, "best", b"stripped")
+        await leave(runner, first, "last", b"epoch 2")
+        await progress.send(epoch(1), epoch(2), ended("FAILED", "INFRASTRUCTURE", results_number=3))
+        second, progress = await runner.start()
+        assert (second.attempt, second.resume) == (2, True)
+        found = await runner.fetch(second.job.name, 2, second.checkpoint.uri)
+        assert found == {"last.pt": b"epoch 2"}
+        assert not second.HasField("start_checkpoint")
+        await progress.send(HANDED_BACK[how])
+        third, progress = await runner.start()
+        assert (third.attempt, third.resume, third.checkpoint) == (3, True, second.checkpoint)
+        await progress.send(epoch(3), ended())
+
+
+async def test_without_a_resumable_checkpoint_it_starts_anew(
+    mesh: Mesh, a_train: MakeTrain, framework: str
+) -> None:
+    await mesh.create(quick(a_train()))
+    async with mesh.runner(framework) as runner:
+        first, progress = await runner.start()
+        await leave(runner, first, "best", b"stripped")
+        await progress.send(epoch(1), ended("FAILED", "INFRASTRUCTURE", results_number=1))
+        second, progress = await runner.start()
+        assert (second.attempt, second.resume) == (2, False)
+        assert not second.HasField("checkpoint")
+        await progress.send(ended())
+
+
+async def test_the_weights_that_the_job_names_come_along(
+    mesh: Mesh, a_train: MakeTrain, framework: str
+) -> None:
+    named = await mesh.upload("weights.pt", b"pretrained")
+    job = quick(a_train())
+    job.train.checkpoint = named.name
+    await mesh.create(job)
+    async with mesh.runner(framework) as runner:
+        first, progress = await runner.start()
+        assert not first.HasField("start_checkpoint")
+        assert first.checkpoint.sha256 == named.sha256
+        await leave(runner, first, "last", b"epoch 1")
+        await progress.send(epoch(1), ended("RELEASED", "DRAINED", results_number=1))
+        second, progress = await runner.start()
+        assert second.resume
+        assert second.start_checkpoint == first.checkpoint
+        uris = (second.checkpoint.uri, second.start_checkpoint.uri)
+        found = await runner.fetch(second.job.name, 2, *uris)
+        assert sorted(found.values()) == [b"epoch 1", b"pretrained"]
+        await progress.send(ended())
