@@ -1,0 +1,7 @@
+"""A scheduler that misbehaves on purpose, to find out whether a runner keeps the rules of docs/protocol.md.
+
+    python -m runners.conformance -- python -m runners.agent --scheduler {address} ...
+
+The runner may be written in any language. It is started once and sees one case after the other; a
+case that fails gets the next one a fresh runner.
+"""

@@ -1,0 +1,28 @@
+"""The rules of docs/protocol.md that can be seen from outside, by the ids that the page gives them."""
+
+RULES = {
+    "R1": "the first message on Connect is a valid register",
+    "R2": "heartbeats come at the interval asked for and name the attempts that it has",
+    "R3": "every assignment is answered; the same one twice is answered alike and run once",
+    "R4": "what does not fit into its slots is refused with a reason",
+    "R5": "a numbered stream is opened by job and attempt, without messages",
+    "R6": "messages go on from the number after the first response's, one by one, even if that is back",
+    "R7": "a number has the same content however often it is sent",
+    "R8": "acknowledgements are cumulative; an old one again changes nothing",
+    "R9": "after SEQUENCE_GAP the stream is opened again and goes on",
+    "R10": "a cut stream is opened again until everything is acknowledged",
+    "R11": "ABORTED or NOT_FOUND: the job process is killed, nothing more is sent",
+    "R12": "a first response above anything sent: the attempt is dropped",
+    "R13": "attempt_ended is the last update, sent when every result is acknowledged",
+    "R14": "after RESULTS_OUTSTANDING results are opened again, and the attempt is ended again",
+    "R15": "what is too large is split, then gives way under its number; never the same for ever",
+    "R16": "without acknowledgements the runner stops sending before its memory fills",
+    "R17": "a frozen connection is noticed and replaced",
+    "R18": "an attempt that is missing from keep, or named in kill, is killed and not mentioned again",
+    "R19": "cancel_attempt ends the attempt within its grace, and the end is told",
+    "R20": "reconnect: after the delay the runner registers again and goes on with its attempts",
+    "R21": "a message of a kind that the runner does not know is passed over",
+    "R22": "a runner that is stopped says draining, hands its attempts back and exits",
+    "R23": "RUNNER_SUPERSEDED: the runner does not dial again",
+    "R24": "an input whose bytes do not have the promised digest is fetched again",
+}

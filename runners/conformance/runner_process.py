@@ -1,0 +1,71 @@
+"""The runner under test: a process started from a command line."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+
+from runners.conformance.observed import Failed
+
+STOP_SECONDS = 20.0
+
+
+class RunnerProcess:
+    """Runs the command; what it prints goes to a file."""
+
+    def __init__(self, command: Sequence[str], address: str, log: Path) -> None:
+        """`{address}` in the command is replaced."""
+        self._command = [part.replace("{address}", address) for part in command]
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 if it does not run."""
+        return self._process.pid if self.is_running and self._process else 0
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has been started and not ended."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start it, unless it runs. Raises OSError."""
+        if self.is_running:
+            return
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdout=log,
+                stderr=log,
+                stdin=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def terminate(self) -> None:
+        """Ask it to stop."""
+        if self._process is not None and self.is_running:
+            self._process.terminate()
+
+    async def ended(self, rule: str) -> int:
+        """Wait for its end; the exit code. Raises Failed."""
+        assert self._process is not None, "start it first"  # noqa: S101
+        try:
+            return await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+        except TimeoutError:
+            raise Failed(rule, f"the runner did not exit within {STOP_SECONDS:g} s") from None
+
+    async def kill(self) -> None:
+        """End it and what it started in its session."""
+        if self._process is not None and self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            await self._process.wait()
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of what it printed."""
+        if not self._log.exists():
+            return ""
+        return "\n".join(self._log.read_text(errors="replace").splitlines()[-lines:])
