@@ -1,9 +1,11 @@
 """Where files of jobs lie in the artifact store.
 
 An attempt writes below attempts/{job}/{attempt}/, so that two attempts never touch the same
-object. When one succeeds its files are published last, under the paths that people and other
+object. When one succeeds the job's files are published last, under the paths that people and other
 programs know: checkpoints/{job}/best.pt, validation/{job}/confusion_matrix.png, inference/{job}/….
 """
+
+import re
 
 from sqlalchemy import select
 
@@ -39,8 +41,11 @@ class Publisher:
         self._store, self._artifacts = store, artifacts
 
     async def publish(self, job_id: str, attempt: int) -> None:
-        """Copy; may be repeated. Sources stay, and stay what Artifact.uri says."""
-        prefix = attempt_prefix(job_id, attempt)
+        """Copy; may be repeated. Sources stay, and stay what Artifact.uri says.
+
+        What an earlier attempt left, and this one went on from without making it anew, belongs to it:
+        the best checkpoint of a training that did not improve after it was resumed.
+        """
         async with self._store.read() as connection:
             newest = select(jobs.c.kind).where(jobs.c.id == job_id, jobs.c.attempt == attempt)
             kind = (await connection.execute(newest)).scalar()
@@ -50,5 +55,11 @@ class Publisher:
         folder = FOLDERS[kind].format(job=job_id)
         for artifact in found:
             key = self._artifacts.key_of(artifact.uri) or ""
-            if key.startswith(prefix):
-                await self._artifacts.copy(key, folder + key.removeprefix(prefix))
+            if path := _within_attempt(job_id, key):
+                await self._artifacts.copy(key, folder + path)
+
+
+def _within_attempt(job_id: str, key: str) -> str:
+    """The path of a file below the folder of its attempt; empty if the key is no attempt's."""
+    found = re.fullmatch(rf"attempts/{re.escape(job_id)}/\d+/(.+)", key)
+    return found[1] if found else ""

@@ -96,6 +96,8 @@ class RunnerDouble:
         self.assignments: asyncio.Queue[runner_pb2.Assignment] = asyncio.Queue()
         self.cancels: asyncio.Queue[runner_pb2.CancelAttempt] = asyncio.Queue()
         self.beats: asyncio.Queue[runner_pb2.HeartbeatStored] = asyncio.Queue()
+        self.sent_away = asyncio.Event()
+        """Set once the scheduler has asked it to connect anew."""
         self.holds: set[tuple[str, int]] = set(attempts)
         self._channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
         self.stub: Any = runner_pb2_grpc.RunnerServiceStub(self._channel)
@@ -144,6 +146,8 @@ class RunnerDouble:
                     self.cancels.put_nowait(response.cancel_attempt)
                 case "heartbeat_stored":
                     self.beats.put_nowait(response.heartbeat_stored)
+                case "reconnect":
+                    self.sent_away.set()
 
     async def _keep_beating(self) -> None:
         interval = self.registered.heartbeat_interval.ToTimedelta().total_seconds()

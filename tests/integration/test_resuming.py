@@ -47,7 +47,7 @@ def quick(job: job_pb2.Job) -> job_pb2.Job:
 async def test_the_next_attempt_resumes_from_what_was_uploaded(
     mesh: Mesh, a_train: MakeTrain, framework: str, how: str
 ) -> None:
-    await mesh.create(quick(a_train()))
+    job = await mesh.create(quick(a_train()))
     async with mesh.runner(framework) as runner:
         first, progress = await runner.start()
         assert not first.resume
@@ -63,7 +63,11 @@ async def test_the_next_attempt_resumes_from_what_was_uploaded(
         await progress.send(HANDED_BACK[how])
         third, progress = await runner.start()
         assert (third.attempt, third.resume, third.checkpoint) == (3, True, second.checkpoint)
-        await progress.send(epoch(3), ended())
+        await leave(runner, third, "last", b"epoch 3")
+        await progress.send(epoch(3), ended(results_number=1))
+    published = mesh.folder / "artifacts" / "checkpoints" / job.name.removeprefix("jobs/")
+    found = {path.name: path.read_bytes() for path in published.iterdir()}
+    assert found == {"best.pt": b"stripped", "last.pt": b"epoch 3"}
 
 
 async def test_without_a_resumable_checkpoint_it_starts_anew(
