@@ -82,8 +82,8 @@ def _succeeds(update: progress_pb2.ProgressUpdate) -> bool:
 
 
 async def _read(
-    connection: Connection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int, max_bytes: int
 ) -> history.Slice[tuple[int, progress_pb2.WatchProgressResponse]]:
-    found = await history.read_events(connection, job_id, after, limit)
+    found = await history.read_events(connection, job_id, after, limit, max_bytes)
     told = [(event.sequence, progress_pb2.WatchProgressResponse(event=event)) for event in found.items]
     return history.Slice(told, found.more)

@@ -148,9 +148,9 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
 
 
 async def _read(
-    connection: Connection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int, max_bytes: int
 ) -> history.Slice[tuple[int, result_pb2.WatchPredictionsResponse]]:
-    found = await history.read_new_predictions(connection, job_id, after, limit)
+    found = await history.read_new_predictions(connection, job_id, after, limit, max_bytes)
     told = [
         (sequence, result_pb2.WatchPredictionsResponse(sequence=sequence, prediction=prediction))
         for sequence, prediction in found.items

@@ -15,6 +15,9 @@ from visionmesh import names
 from visionmesh.errors import not_found
 
 PAGE = 200
+PAGE_BYTES = 128 * 1024
+"""What one watcher holds at most while it does not read, or one event if that is larger."""
+
 POLL_SECONDS = 1.0
 """Watchers look by themselves this often, so that a lost wake-up costs only latency."""
 
@@ -27,7 +30,7 @@ class Patience:
     stalled: float
 
 
-Read = Callable[[Connection, str, int, int], Awaitable[history.Slice[tuple[int, Any]]]]
+Read = Callable[[Connection, str, int, int, int], Awaitable[history.Slice[tuple[int, Any]]]]
 
 
 class Tail:
@@ -70,7 +73,7 @@ class Tail:
                 position = await history.position(connection, job_id)
                 if position is None:
                     raise not_found("job", names.job_name(job_id))
-                rows = await self._read(connection, job_id, told, PAGE)
+                rows = await self._read(connection, job_id, told, PAGE, PAGE_BYTES)
             for sequence, message in rows.items:
                 await self._writer.write(message)
                 told = sequence

@@ -12,6 +12,7 @@ from scheduler.store.engine import Connection
 from scheduler.store.present import timestamp
 from scheduler.store.schema import artifacts, epochs, events, jobs, predictions
 from visionmesh import names
+from visionmesh.limits import PAGE_BYTES
 from visionmesh.v1 import progress_pb2, result_pb2
 
 _PAGE = 1000
@@ -44,13 +45,19 @@ async def position(connection: Connection, job_id: str) -> Position | None:
 
 
 async def _read(
-    connection: Connection, table: Table, job_id: str, key: ColumnElement[Any], after: object, limit: int
+    connection: Connection,
+    table: Table,
+    job_id: str,
+    key: ColumnElement[Any],
+    after: object,
+    limit: int,
+    max_bytes: int = PAGE_BYTES,
 ) -> Slice[RowMapping]:
     """Rows of a job after `after` in order of `key`. Sizes are asked for first: payloads may be large."""
     here = (table.c.job_id == job_id, key > after)
     sizes = select(key, func.length(table.c.payload)).where(*here).order_by(key).limit(limit + 1)
     found = (await connection.execute(sizes)).all()
-    count = count_fitting([size for _key, size in found[:limit]])
+    count = count_fitting([size for _key, size in found[:limit]], max_bytes)
     if not count:
         return Slice([], False)
     query = select(table).where(*here, key <= found[count - 1][0]).order_by(key)
@@ -58,10 +65,10 @@ async def _read(
 
 
 async def read_events(
-    connection: Connection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int, max_bytes: int = PAGE_BYTES
 ) -> Slice[progress_pb2.JobEvent]:
     """Events after sequence `after`, in order."""
-    found = await _read(connection, events, job_id, events.c.sequence, after, limit)
+    found = await _read(connection, events, job_id, events.c.sequence, after, limit, max_bytes)
     name = names.job_name(job_id)
     told = [
         progress_pb2.JobEvent(
@@ -101,10 +108,10 @@ async def read_predictions(
 
 
 async def read_new_predictions(
-    connection: Connection, job_id: str, after: int, limit: int
+    connection: Connection, job_id: str, after: int, limit: int, max_bytes: int = PAGE_BYTES
 ) -> Slice[tuple[int, result_pb2.ImagePrediction]]:
     """Predictions stored after sequence `after`, in order of sequence."""
-    found = await _read(connection, predictions, job_id, predictions.c.sequence, after, limit)
+    found = await _read(connection, predictions, job_id, predictions.c.sequence, after, limit, max_bytes)
     told = [(row["sequence"], result_pb2.ImagePrediction.FromString(row["payload"])) for row in found.items]
     return Slice(told, found.more)
 

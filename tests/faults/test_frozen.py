@@ -24,6 +24,24 @@ async def test_a_frozen_scheduler_is_noticed_and_found_again(tmp_path: Path) -> 
     assert job.epochs == {1: list(range(1, 301))}
 
 
+async def test_a_job_that_ends_while_its_runner_is_frozen_is_completed_once(tmp_path: Path) -> None:
+    async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
+        first = await mesh.agent("one")
+        async with followed(mesh, training(epochs=20, epoch_ms=100)) as job:
+            started = await job.sees(lambda event: event.update.HasField("attempt_started"))
+            await job.sees_checkpoint(2)
+            first.freeze()
+            await mesh.agent("two")
+            ended = await job.end()
+            await mesh.gone(started.update.attempt_started.pid)
+            first.thaw()
+            await first.says("attempt dropped")
+            after = await job.job.get()
+    print(f"epochs by attempt {job.epochs}; completions {len(job.endings)}")
+    assert (state(ended), ended.attempt, after) == ("SUCCEEDED", 2, ended)
+    assert job.endings == [(2, "SUCCEEDED", "UNSPECIFIED")]
+
+
 async def test_what_a_frozen_runner_had_runs_elsewhere_and_it_changes_nothing(tmp_path: Path) -> None:
     async with fault_mesh(tmp_path, lease_seconds=2, heartbeat_seconds=0.3) as (mesh, scheduler):
         first = await mesh.agent("one")
