@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint protos up session benchmarks clean
+SECONDS ?= 600
+
+.PHONY: demo test lint protos up session soak benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/vmesh demo
@@ -28,6 +30,10 @@ protos: $(STAMP)
 
 session: $(STAMP)
 	RECORD_SESSION=docs/session.md $(BIN)/python -m pytest tests/acceptance/test_session.py
+
+# Kills things for SECONDS under load; make soak SEED=7 begins a run again.
+soak: $(STAMP)
+	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/dispatch.py

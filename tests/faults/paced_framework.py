@@ -53,7 +53,12 @@ class Paced(Plain):
             if epoch > published:
                 _publish(environment, emitter, epoch)
             raise
-        emitter.training_result(result_pb2.TrainingResult(best_epoch=epoch, epochs_completed=epoch))
+        last = _metrics(environment, epoch)
+        emitter.training_result(
+            result_pb2.TrainingResult(
+                best_epoch=epoch, epochs_completed=epoch, best_metrics=last, final_metrics=last
+            )
+        )
 
 
 def _epochs_behind(environment: JobEnvironment) -> int:
@@ -63,10 +68,14 @@ def _epochs_behind(environment: JobEnvironment) -> int:
 
 
 def _tell(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
-    metrics = {"mAP50": epoch / environment.epochs}
+    metrics = _metrics(environment, epoch)
     emitter.epoch(
         epoch, environment.epochs, metrics, learning_rate=0.1, duration_s=0.1, eta_s=1.0, is_best=True
     )
+
+
+def _metrics(environment: JobEnvironment, epoch: int) -> dict[str, float]:
+    return {"mAP50": epoch / environment.epochs}
 
 
 def _publish(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
