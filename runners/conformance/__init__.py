@@ -5,3 +5,8 @@
 The runner may be written in any language. It is started once and sees one case after the other; a
 case that fails gets the next one a fresh runner.
 """
+
+import os
+
+# gRPC writes a line for each connection that a runner gives up; nobody asked for them here.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

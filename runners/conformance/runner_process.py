@@ -64,7 +64,7 @@ class RunnerProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
             await self._process.wait()
 
-    def last_words(self, lines: int = 8) -> str:
+    def last_words(self, lines: int = 10) -> str:
         """The end of what it printed."""
         if not self._log.exists():
             return ""

@@ -13,19 +13,21 @@ LONG = 100_000
 """Epochs of a training that does not end before it is made to."""
 
 _CLASSES = {"red": (200, 40, 30), "blue": (30, 60, 210)}
+_SPLITS = ("train", "val")
 _IMAGES_PER_CLASS = 4
 
 
 def dataset() -> dict[str, bytes]:
     """Files by path, as a YOLO dataset: red images with a red box, blue images with a blue one."""
-    files = {"data.yaml": b"path: .\ntrain: images/train\nval: images/train\nnames:\n  0: red\n  1: blue\n"}
+    files = {"data.yaml": b"path: .\ntrain: images/train\nval: images/val\nnames:\n  0: red\n  1: blue\n"}
     for class_id, (name, colour) in enumerate(_CLASSES.items()):
         for number in range(_IMAGES_PER_CLASS):
             shade = tuple(max(0, part - 8 * number) for part in colour)
             encoded = io.BytesIO()
             Image.new("RGB", (32, 32), shade).save(encoded, "PNG")
-            files[f"images/train/{name}-{number}.png"] = encoded.getvalue()
-            files[f"labels/train/{name}-{number}.txt"] = f"{class_id} 0.5 0.5 1 1\n".encode()
+            for split in _SPLITS:
+                files[f"images/{split}/{name}-{number}.png"] = encoded.getvalue()
+                files[f"labels/{split}/{name}-{number}.txt"] = f"{class_id} 0.5 0.5 1 1\n".encode()
     return files
 
 
@@ -54,7 +56,7 @@ def training(
         name="datasets/conformance",
         digest="" if salt else dataset_digest(dataset()),
         class_names=list(_CLASSES),
-        splits=["train", "val"],
+        splits=list(_SPLITS),
         uri=DATASET_URI,
     )
     described = job_pb2.Job(name=job, framework=register.manifest.framework, train=spec)
