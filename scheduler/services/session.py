@@ -30,6 +30,9 @@ from visionmesh.v1 import runner_pb2, vision_pb2
 log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1.0
+LEAVE_SECONDS = 10.0
+"""Time that a runner has to go once it was asked to connect anew: it is given no work meanwhile."""
+
 _DEFAULT_GRACE = timedelta(seconds=30)
 
 
@@ -52,7 +55,7 @@ class Session:
         self._answers: dict[tuple[str, int], asyncio.Future[runner_pb2.AssignmentReply]] = {}
         self._told_to_stop: set[tuple[str, int]] = set()
         self._offers: set[asyncio.Task[None]] = set()
-        self._leaving = False
+        self._leaving = asyncio.Event()
 
     async def run(
         self,
@@ -79,17 +82,25 @@ class Session:
 
     def send_away(self, delay: timedelta) -> None:
         """Ask the runner to connect anew, on another replica if there is one, after `delay` at least."""
-        self._leaving = True  # what it is offered from now on would miss it
+        self._leaving.set()  # what it is offered from now on would miss it
         reconnect = runner_pb2.Reconnect()
         reconnect.delay.FromTimedelta(delay)
         self.say(runner_pb2.ConnectResponse(reconnect=reconnect))
 
     async def _age(self) -> None:
-        """Send the runner away now and then, so that runners spread over the replicas that there are."""
-        if self._settings.max_connection_age_seconds:
-            spread = random.uniform(0.8, 1.0)  # noqa: S311 - jitter, no secret
-            await asyncio.sleep(self._settings.max_connection_age_seconds * spread)
+        """Send the runner away now and then, so that runners spread over the replicas that there are.
+
+        Raises UNAVAILABLE if it has not gone some time after it was sent away.
+        """
+        age = self._settings.max_connection_age_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - no secret
+        try:
+            async with asyncio.timeout(age or None):
+                await self._leaving.wait()
+        except TimeoutError:
             self.send_away(timedelta(0))
+        await asyncio.sleep(LEAVE_SECONDS)
+        text = "The runner was asked to connect anew and has not gone. Connect anew."
+        raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, text)
 
     def say(self, response: runner_pb2.ConnectResponse) -> None:
         """Queue something to be sent."""
@@ -168,7 +179,7 @@ class Session:
     async def _claim(self) -> None:
         reserve_after = timedelta(seconds=self._settings.reserve_seconds)
         with self._hub.subscribe(QUEUE) as queue:
-            while not self._leaving:
+            while not self._leaving.is_set():
                 async with self._store.change() as change:
                     claim = await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
                 if claim is None:

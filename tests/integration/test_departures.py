@@ -14,6 +14,7 @@ from runner_double import PATIENCE, ended, epoch, line, refusal, started
 
 from runners.agent.control import Control
 from runners.ultralytics.manifest import manifest
+from scheduler.services import session
 from visionmesh.errors import MeshError
 from visionmesh.v1 import dataset_pb2, job_pb2, progress_pb2, runner_pb2
 
@@ -118,6 +119,19 @@ async def test_a_runner_goes_to_another_replica_before_its_own_has_stopped(tmp_p
             second = await online(replicas)
             await stopping
     assert second is not first
+
+
+async def test_a_runner_that_does_not_go_is_shown_out(
+    start_mesh: StartMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "LEAVE_SECONDS", 0.1)
+    async with (
+        start_mesh(max_connection_age_seconds=0.2, max_connection_grace_seconds=60) as mesh,
+        mesh.runner("stubborn") as runner,
+    ):
+        told = await runner.ended_with()
+        assert runner.sent_away.is_set()
+    assert told.code is grpc.StatusCode.UNAVAILABLE
 
 
 async def test_old_connections_end_and_nothing_is_lost(start_mesh: StartMesh, shapes_folder: Path) -> None:
