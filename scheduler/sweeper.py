@@ -24,7 +24,7 @@ class Sweeper:
     def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
         self._store, self._hub, self._settings = store, hub, settings
         self._heard: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._listening_since = self._last_look = time.monotonic()
 
     def heard(self, runner_id: str) -> None:
         """Note a sign of life of a runner."""
@@ -50,6 +50,7 @@ class Sweeper:
             await jobs.fail_queue_timeouts(change)
             patience = timedelta(seconds=2 * self._settings.assignment_seconds)
             await runners.overdue_assignments(change, change.now - patience)
+            self._notice_a_gap()
             for runner_id in await runners.expired(change.connection, change.now):
                 if self._silent(runner_id):
                     await self._expire(change, runner_id)
@@ -62,13 +63,22 @@ class Sweeper:
         left = (due - micros(await self._store.now())) / 1e6
         return min(max(left, SHORTEST_NAP_SECONDS), LONGEST_NAP_SECONDS)
 
+    def _notice_a_gap(self) -> None:
+        """After a time without sweeps, listen for a full lease anew: a frozen scheduler hears nobody."""
+        now = time.monotonic()
+        if now - self._last_look > LONGEST_NAP_SECONDS + self._settings.lease_seconds / 2:
+            log.warning("was away", seconds=round(now - self._last_look, 1))
+            self._heard.clear()
+            self._listening_since = now
+        self._last_look = now
+
     def _silent(self, runner_id: str) -> bool:
         """Whether this scheduler itself has heard nothing for a full lease.
 
         A second opinion beside the database's clock: a scheduler that was frozen, or has just
         started, gives runners the time to be heard.
         """
-        since = self._heard.get(runner_id, self._started)
+        since = self._heard.get(runner_id, self._listening_since)
         return time.monotonic() - since >= self._settings.lease_seconds
 
     async def _expire(self, change: Change, runner_id: str) -> None:

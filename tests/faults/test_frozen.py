@@ -1,5 +1,6 @@
 """Peers that keep their connections and say nothing more (rows 11, 12, 14)."""
 
+import asyncio
 import time
 from pathlib import Path
 
@@ -22,6 +23,22 @@ async def test_a_frozen_scheduler_is_noticed_and_found_again(tmp_path: Path) -> 
     assert noticed - frozen < 10
     assert (state(ended), ended.attempt) == ("SUCCEEDED", 1)
     assert job.epochs == {1: list(range(1, 301))}
+
+
+async def test_a_scheduler_that_was_frozen_beyond_the_lease_takes_nothing_away(tmp_path: Path) -> None:
+    lease = 2.0
+    async with fault_mesh(tmp_path, lease_seconds=lease, heartbeat_seconds=0.3) as (mesh, scheduler):
+        await mesh.agent("one")
+        async with followed(mesh, training(epochs=200, epoch_ms=40, checkpoint_period=100)) as job:
+            for epoch in (10, 50):
+                await job.sees_epoch(epoch)
+                scheduler.freeze()
+                await asyncio.sleep(1.5 * lease)  # runners beat, and nobody hears them
+                scheduler.thaw()
+            ended = await job.end()
+    print(f"frozen twice for {1.5 * lease:.0f} s, lease of {lease:.0f} s: attempts {ended.attempt}")
+    assert (state(ended), ended.attempt) == ("SUCCEEDED", 1)
+    assert job.epochs == {1: list(range(1, 201))}
 
 
 async def test_a_job_that_ends_while_its_runner_is_frozen_is_completed_once(tmp_path: Path) -> None:
