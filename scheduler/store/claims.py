@@ -41,8 +41,10 @@ class _Head:
 
 async def claim(change: Change, runner_id: str, incarnation: str, reserve_after: timedelta) -> Claim | None:
     """Give the runner the first job that fits it, or None."""
+    if not await _is_newest(change.connection, runner_id, incarnation):
+        return None
     loaded = await node(change.connection, runner_id, change.now)
-    if loaded is None or not await _is_newest(change.connection, runner_id, incarnation):
+    if loaded is None:
         return None
     free, whole = loaded
     heads = await _heads(change.connection, free.framework)
@@ -68,8 +70,10 @@ async def claim(change: Change, runner_id: str, incarnation: str, reserve_after:
 
 
 async def _is_newest(connection: Connection, runner_id: str, incarnation: str) -> bool:
-    """Whether no later process has registered under the runner's id."""
-    query = select(runners.c.incarnation).where(runners.c.id == runner_id)
+    """Whether no later process has registered under the runner's id. Locks the runner: two claims in its
+    name would count the same free places.
+    """
+    query = select(runners.c.incarnation).where(runners.c.id == runner_id).with_for_update()
     return (await connection.execute(query)).scalar() == incarnation
 
 

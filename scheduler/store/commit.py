@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc
 from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
@@ -62,8 +63,9 @@ class GroupCommitter:
         try:
             outcomes = await self._transact([pending.write for pending in batch])
         except Exception as error:
-            if len(batch) == 1:
-                _settle(batch[0], error)
+            if len(batch) == 1 or _is_away(error):
+                for pending in batch:
+                    _settle(pending, error)
                 return
             for pending in batch:
                 await self._commit([pending])
@@ -86,6 +88,11 @@ class GroupCommitter:
                 totals = await over_all_attempts(change.connection, job_id, last)
                 keep_summary(records[job_id], result_pb2.ResultItem(inference=totals))
         return outcomes
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether the database is away: it would be for each write alone too."""
+    return isinstance(error, MeshError) and error.code is grpc.StatusCode.UNAVAILABLE
 
 
 def _settle(pending: _Pending, outcome: Reached | Exception) -> None:

@@ -2,6 +2,7 @@
 
 SQLite: WAL with full sync, so that what is committed survives a power cut; every writing
 transaction begins IMMEDIATE, because WAL and a busy timeout alone do not make a claim safe.
+PostgreSQL: writers lock rows; readers have a snapshot.
 """
 
 import asyncio
@@ -18,10 +19,17 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from scheduler.store import postgres
 from scheduler.store.schema import instant
 
 _BUSY_TIMEOUT_MS = 30_000
 _CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may wait for SQLite's lock
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",  # as many hosts write it
+}
 
 T = TypeVar("T")
 Result: TypeAlias = CursorResult[*tuple[Any, ...]]
@@ -47,7 +55,7 @@ class Connection:
 
     @property
     def dialect_name(self) -> str:
-        """What kind of database it is: "sqlite"."""
+        """What kind of database it is: "sqlite" or "postgresql"."""
         return self._raw.dialect.name
 
     async def execute(self, statement: Executable, rows: Sequence[dict[str, Any]] | None = None) -> Result:
@@ -73,14 +81,14 @@ class Connection:
 
 
 class Database:
-    """One database: reading connections, and writing transactions one at a time."""
+    """One database: reading connections, and writing transactions, of which SQLite takes one at a time."""
 
     def __init__(self, url: str) -> None:
         self.url = async_url(url)
         self.path = sqlite_file(url)
-        self.engine: AsyncEngine = create_async_engine(self.url)
-        self._is_sqlite = self.engine.dialect.name == "sqlite"
-        self._writing = asyncio.Lock()
+        self._is_sqlite = make_url(self.url).get_backend_name() == "sqlite"
+        self.engine: AsyncEngine = create_async_engine(self.url, **({} if self._is_sqlite else postgres.POOL))
+        self._writing = asyncio.Semaphore(1 if self._is_sqlite else postgres.WRITERS)
         self._unfinished: set[asyncio.Future[Any]] = set()
         self._lent: set[Connection] = set()
         self._given_back = asyncio.Event()
@@ -94,7 +102,10 @@ class Database:
     @property
     def place(self) -> str:
         """Where it is, for people: a path, or a URL without its password."""
-        return str(self.path) if self.path is not None else make_url(self.url).render_as_string()
+        if self.path is not None:
+            return str(self.path)
+        url = make_url(self.url)
+        return url.set(drivername=url.get_backend_name()).render_as_string()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Connection]:
@@ -141,7 +152,10 @@ class Database:
             raise RuntimeError("the database is closed")
         raw = await self.engine.connect()
         try:
-            await raw.execution_options(begin_immediate=immediate, foreign_keys_off=rebuild)
+            if self._is_sqlite:
+                await raw.execution_options(begin_immediate=immediate, foreign_keys_off=rebuild)
+            elif not immediate:
+                await raw.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             await raw.begin()
         except BaseException:
             await raw.close()
@@ -245,17 +259,20 @@ def _parsed(url: str) -> URL:
     try:
         return make_url(url)
     except ArgumentError:
-        raise ValueError(f"DATABASE_URL {url!r} is no database URL; write sqlite:///PATH") from None
+        raise ValueError(
+            f"DATABASE_URL {url!r} is no database URL; write sqlite:///PATH or postgresql://…"
+        ) from None
 
 
 def async_url(url: str) -> str:
     """`url` with the asynchronous driver: sqlite:///x becomes sqlite+aiosqlite:///x. Raises ValueError."""
     parsed = _parsed(url)
-    if parsed.drivername == "sqlite":
-        parsed = parsed.set(drivername="sqlite+aiosqlite")
-    if parsed.get_backend_name() != "sqlite":
+    if parsed.drivername in _DRIVERS:
+        parsed = parsed.set(drivername=_DRIVERS[parsed.drivername])
+    if parsed.drivername not in _DRIVERS.values():
         raise ValueError(
-            f"DATABASE_URL {parsed.render_as_string()!r}: only sqlite:///PATH is supported in this version"
+            f"DATABASE_URL {parsed.render_as_string()!r}: only sqlite:///PATH and "
+            "postgresql://USER:PASSWORD@HOST/DATABASE are supported"
         )
     return parsed.render_as_string(hide_password=False)
 

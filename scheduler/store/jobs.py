@@ -7,6 +7,8 @@ from datetime import timedelta
 import grpc
 from google.rpc import code_pb2
 from sqlalchemy import delete, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
+from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 
 from scheduler.core import machine
 from scheduler.core.model import (
@@ -146,8 +148,10 @@ async def _shape_id(connection: Connection, shape: Shape) -> int:
     key = json.dumps(values, sort_keys=True)
     found = (await connection.execute(select(shapes.c.id).where(shapes.c.key == key))).scalar()
     if found is None:
-        result = await connection.execute(insert(shapes).values(key=key, **values).returning(shapes.c.id))
-        found = result.scalar_one()
+        insert_ = upsert_sqlite if connection.dialect_name == "sqlite" else upsert_postgresql
+        new = insert_(shapes).values(key=key, **values).on_conflict_do_nothing(index_elements=["key"])
+        await connection.execute(new)  # another replica may do the same at this moment
+        found = (await connection.execute(select(shapes.c.id).where(shapes.c.key == key))).scalar_one()
     return int(found)
 
 
@@ -239,15 +243,22 @@ async def settle_dependencies(change: Change) -> int:
             dependencies.c.settled.is_(False),
             other.c.state.in_(sorted(TERMINAL)) | other.c.state.is_(None),
         )
+        .order_by(dependencies.c.job_id, dependencies.c.depends_on)  # replicas lock in the same order
         .limit(1000)
     )
     rows = (await change.connection.execute(query)).all()
     for job_id, depends_on, state in rows:
-        await change.connection.execute(
+        told = await change.connection.execute(
             update(dependencies)
-            .where(dependencies.c.job_id == job_id, dependencies.c.depends_on == depends_on)
+            .where(
+                dependencies.c.job_id == job_id,
+                dependencies.c.depends_on == depends_on,
+                dependencies.c.settled.is_(False),
+            )
             .values(settled=True)
         )
+        if told.rowcount != 1:  # another replica has told it
+            continue
         record = (await change.jobs([job_id]))[job_id]
         if record.job.state is not JobState.PENDING:
             continue
@@ -271,7 +282,8 @@ async def queue_after_backoff(change: Change) -> int:
     )
     due = (await change.connection.execute(query.limit(1000))).scalars().all()
     for record in (await change.jobs(due)).values():
-        record.apply(BackoffOver(), change.now)
+        if record.job.state is JobState.PENDING:  # no other replica was faster
+            record.apply(BackoffOver(), change.now)
     return len(due)
 
 
@@ -282,6 +294,8 @@ async def fail_queue_timeouts(change: Change) -> int:
     )
     due: Sequence[str] = (await change.connection.execute(query.limit(1000))).scalars().all()
     for record in (await change.jobs(due)).values():
+        if not record.claimable:  # another replica was faster
+            continue
         waited = record.spec_message().queue_timeout.ToTimedelta()
         message = (
             f"No runner took the job within its queue_timeout of {waited.total_seconds():g} s. "

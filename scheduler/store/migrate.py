@@ -18,6 +18,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
 from scheduler.refusal import CannotStart, Refusal, unusable_folder
+from scheduler.store import postgres
 from scheduler.store.backup import BadCopy, back_up
 from scheduler.store.engine import Database, open_to_look
 from scheduler.store.trouble import damaged, explained
@@ -62,7 +63,8 @@ async def upgrade(database: Database, scripts: Path = MIGRATIONS) -> Upgrade | N
     except CannotStart:
         raise
     except Exception as error:
-        refusal = explained(error, database.path) if database.path is not None else None
+        path = database.path
+        refusal = explained(error, path) if path is not None else postgres.refusal(error, database.place)
         if refusal is None:
             raise
         raise refusal from error
@@ -75,8 +77,7 @@ async def _upgrade(database: Database, scripts: Path) -> Upgrade | None:
     if database.path is not None:
         present = await asyncio.to_thread(_present_in_file, database.path, scripts)
     else:
-        async with database.read() as connection:
-            present = await connection.run_sync(lambda raw: _present(raw, scripts, database.place))
+        return await _upgrade_server(database, scripts)
     head = _script(scripts).get_current_head()
     if present == head or head is None:
         return None
@@ -85,6 +86,28 @@ async def _upgrade(database: Database, scripts: Path) -> Upgrade | None:
     async with database.write() as connection:
         await connection.run_sync(lambda raw: command.upgrade(configuration(raw, scripts), "head"))
     return None
+
+
+async def _upgrade_server(database: Database, scripts: Path) -> Upgrade | None:
+    """As `_upgrade` where the tables are on a server; one replica at a time."""
+    head = _script(scripts).get_current_head()
+    present: str | None = None
+    try:
+        async with database.write() as connection:
+            await connection.execute(text("SET LOCAL lock_timeout = 0"))
+            await connection.execute(text("SET LOCAL statement_timeout = 0"))
+            await connection.execute(text(f"SELECT pg_advisory_xact_lock({postgres.UPGRADE_LOCK})"))
+            present = await connection.run_sync(lambda raw: _present(raw, scripts, database.place))
+            if present == head or head is None:
+                return None
+            await connection.run_sync(lambda raw: _apply(raw, scripts))
+    except CannotStart:
+        raise
+    except Exception as error:
+        if present is None or head is None:
+            raise
+        raise MigrationFailed(database, present, head, None, error) from error
+    return Upgrade(present, head, None) if present is not None else None
 
 
 async def _migrate(database: Database, scripts: Path, before: str, after: str) -> Upgrade:

@@ -314,6 +314,10 @@ async def load(connection: Connection, job_ids: Iterable[str]) -> dict[str, JobR
         .order_by(jobs.c.id)
         .with_for_update(of=jobs)
     )
+    if connection.dialect_name == "postgresql":
+        # Locks first: a row that was waited for is read anew, but not the attempt that is joined to it.
+        lock = select(jobs.c.id).where(jobs.c.id.in_(wanted)).order_by(jobs.c.id).with_for_update()
+        await connection.execute(lock)
     rows = (await connection.execute(query)).mappings()
     return {row["id"]: JobRecord(row, _attempt_row(row)) for row in rows}
 

@@ -1,11 +1,12 @@
 """The store as the rest of the scheduler sees it: read, change, and tell what a change leads to."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 
 from scheduler.store import migrate, record
 from scheduler.store.engine import Connection, Database
+from scheduler.store.postgres import passing_troubles
 from scheduler.store.record import Effects, JobRecord
 from visionmesh import names
 from visionmesh.errors import not_found
@@ -56,20 +57,28 @@ class Store:
         """Close every connection."""
         await self._database.close()
 
-    def read(self) -> AbstractAsyncContextManager[Connection]:
-        """A connection for reading."""
-        return self._database.read()
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Connection]:
+        """A connection for reading. Raises UNAVAILABLE while the database is away."""
+        with passing_troubles():
+            async with self._database.read() as connection:
+                yield connection
 
     @asynccontextmanager
     async def change(self) -> AsyncIterator[Change]:
-        """A transaction; its effects are told once it is committed."""
-        async with self._database.write() as connection:
-            change = Change(connection, await self._database.now(connection))
-            yield change
-            await change.flush()
+        """A transaction; its effects are told once it is committed.
+
+        Raises UNAVAILABLE while the database is away. If it went during the commit, nobody knows
+        whether that happened: what is written must bear to be written again.
+        """
+        with passing_troubles():
+            async with self._database.write() as connection:
+                change = Change(connection, await self._database.now(connection))
+                yield change
+                await change.flush()
         self._on_commit(change.effects)
 
     async def now(self) -> datetime:
         """The database's clock."""
-        async with self._database.read() as connection:
+        async with self.read() as connection:
             return await self._database.now(connection)

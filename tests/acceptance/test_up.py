@@ -265,7 +265,7 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_sentence(
 
 def test_a_wrong_setting_is_refused_with_its_name(tmp_path: Path) -> None:
     assert "lease_seconds = 'soon'" in refused(tmp_path, environment={"LEASE_SECONDS": "soon"})
-    assert "only sqlite:///PATH" in refused(tmp_path, environment={"DATABASE_URL": "postgresql://h/d"})
+    assert "only sqlite:///PATH" in refused(tmp_path, environment={"DATABASE_URL": "mysql://h/d"})
 
 
 NEXT = """

@@ -259,7 +259,7 @@ async def test_a_truncated_database_is_refused(stale: Path) -> None:
     assert refused.value.reason is Refusal.DATABASE_CORRUPT
 
 
-@pytest.mark.parametrize("url", ["nonsense", "postgresql://me:secret@host/db"])
+@pytest.mark.parametrize("url", ["nonsense", "mysql://me:secret@host/db"])
 def test_a_database_url_that_cannot_be_used_is_named_without_its_password(url: str) -> None:
     with pytest.raises(ValueError, match="DATABASE_URL") as refused:
         Database(url)

@@ -1,9 +1,8 @@
-"""The store on a real SQLite file: guarded transitions, group commit, fences, claims, migrations."""
+"""The store on SQLite and on PostgreSQL: guarded transitions, group commit, fences, claims, migrations."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -29,9 +28,9 @@ NEVER = timedelta(days=1)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
+async def store(database_url: str) -> AsyncIterator[Store]:
     effects: list[Effects] = []
-    opened = Store(f"sqlite:///{tmp_path}/test.db", effects.append)
+    opened = Store(database_url, effects.append)
     await opened.open()
     yield opened
     await opened.close()
@@ -373,8 +372,8 @@ async def test_queue_timeouts_and_backoffs_come_due(store: Store, committer: Gro
         assert await jobs.queue_after_backoff(change) == 1
 
 
-async def test_tables_and_migrations_say_the_same(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/test.db")
+async def test_tables_and_migrations_say_the_same(database_url: str) -> None:
+    database = Database(database_url)
     await upgrade(database)
 
     def difference(connection: Connection) -> list[object]:
@@ -385,8 +384,8 @@ async def test_tables_and_migrations_say_the_same(tmp_path: Path) -> None:
     await database.close()
 
 
-async def test_a_newer_database_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path}/test.db")
+async def test_a_newer_database_is_refused_with_the_way_out(database_url: str) -> None:
+    database = Database(database_url)
     await upgrade(database)
     async with database.write() as connection:
         await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
