@@ -118,6 +118,7 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
             runner_service.send_away()
             hub.close()
             await stopping
+            await runner_service.all_gone(GRACE_SECONDS)
             for task in background:
                 task.cancel()
                 with suppress(asyncio.CancelledError):

@@ -1,9 +1,10 @@
 """RunnerService: sessions, objects, and what operators see and do."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from sqlalchemy import select
@@ -47,7 +48,7 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
     ) -> None:
         self._store, self._hub, self._resolver = store, hub, resolver
         self._artifacts, self._settings, self._heard = artifacts, settings, heard
-        self.sessions: set[Session] = set()
+        self._sessions: dict[Session, asyncio.Task[Any]] = {}
 
     async def Connect(self, requests: AsyncIterator[runner_pb2.ConnectRequest], context: Context) -> None:
         """Serve a runner's control stream."""
@@ -56,17 +57,22 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
             raise invalid(Reason.INVALID_ARGUMENT, "register", "the first message of Connect must register")
         check(first)
         session = Session(first.register, self._store, self._hub, self._resolver, self._settings, self._heard)
-        self.sessions.add(session)
+        self._sessions[session] = cast("asyncio.Task[Any]", asyncio.current_task())
         try:
             await session.run(requests, context)
         finally:
-            self.sessions.discard(session)
+            del self._sessions[session]
 
     def send_away(self) -> None:
         """Ask every connected runner to connect anew: the more there are, the longer they take in all."""
-        spread = len(self.sessions) * SECONDS_PER_RUNNER
-        for session in self.sessions:
+        spread = len(self._sessions) * SECONDS_PER_RUNNER
+        for session in self._sessions:
             session.send_away(timedelta(seconds=random.uniform(0, spread)))  # noqa: S311 - no secret
+
+    async def all_gone(self, seconds: float) -> None:
+        """Wait, that long at most, until every session that was cut has noted so in the database."""
+        if self._sessions:
+            await asyncio.wait(self._sessions.values(), timeout=seconds)
 
     async def FetchObject(self, request: runner_pb2.FetchObjectRequest, context: Context) -> None:
         """Send inputs of an attempt."""
