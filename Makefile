@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 600
 
-.PHONY: demo test lint protos up session soak benchmarks clean
+.PHONY: demo test lint protos up session soak simulate benchmarks clean
 
 demo: $(STAMP)
 	$(BIN)/vmesh demo
@@ -30,6 +30,10 @@ protos: $(STAMP)
 
 session: $(STAMP)
 	RECORD_SESSION=docs/session.md $(BIN)/python -m pytest tests/acceptance/test_session.py
+
+# Seeded faults without a clock or a socket; make simulate SEEDS=100000 looks longer.
+simulate: $(STAMP)
+	$(BIN)/python tests/simulation/simulate.py --seeds $(or $(SEEDS),1000)
 
 # Kills things for SECONDS under load; make soak SEED=7 begins a run again.
 soak: $(STAMP)
