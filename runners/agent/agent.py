@@ -25,7 +25,9 @@ from runners.agent.inputs import DatasetCache, remove_leftovers
 from runners.agent.job_environment import base_environment
 from runners.agent.job_process import LaunchFailed
 from runners.agent.launcher import Launcher, SpawnLauncher, ZygoteLauncher
+from runners.agent.remains import Remains, found
 from runners.agent.settings import AgentSettings
+from runners.agent.streams import Journals
 from runners.agent.transport import open_channel
 from runners.framework import FrameworkNotFound
 from runners.process.spawned import framework_of
@@ -53,7 +55,7 @@ class Agent:
         self._manifest = framework_of(settings.framework).manifest()
         self._incarnation = secrets.token_hex(16)
         self._gpus = Gpus()
-        self._attempts: dict[_Key, tuple[Attempt, asyncio.Task[None]]] = {}
+        self._attempts: dict[_Key, tuple[Attempt | Remains, asyncio.Task[None]]] = {}
         self._control = Control(settings.scheduler, self._register, self)
         self._launcher: Launcher = (
             ZygoteLauncher(settings.framework, base_environment())
@@ -95,7 +97,10 @@ class Agent:
             datasets=DatasetCache(folder / "datasets"),
             gpus=self._gpus,
             folder=folder / "attempts",
+            journals=Journals(folder / "journals", self._settings.journal_mib * 1024 * 1024),
         )
+        for remains in found(self._means):
+            self._follow((remains.ref.job, remains.ref.attempt), remains)
         control = asyncio.create_task(self._control.run())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -108,7 +113,8 @@ class Agent:
             log.error("runner refused", why=str(refused))
             return EXIT_FAILED
         finally:
-            self.kill(self.attempts(), "the agent ends")
+            for attempt, _ in list(self._attempts.values()):
+                attempt.leave("the agent ends")
             await self._over()
             for task in (control, stopping):
                 task.cancel()
@@ -166,20 +172,22 @@ class Agent:
                 self.kill([ref], f"attempt {key[1]} begins")
         if sum(attempt.occupies_slot for attempt, _ in self._attempts.values()) >= self._settings.slots:
             return f"all {self._settings.slots} slots are taken"
-        attempt = Attempt(assignment, self._means)
-        task = asyncio.create_task(attempt.run())
-        self._attempts[key] = (attempt, task)
-        task.add_done_callback(lambda _: self._ended(key))
+        self._follow(key, Attempt(assignment, self._means))
         self._took_one = True
         if self._settings.once:
             self._control.drain()
         return ""
 
+    def _follow(self, key: _Key, attempt: Attempt | Remains) -> None:
+        task = asyncio.create_task(attempt.run())
+        self._attempts[key] = (attempt, task)
+        task.add_done_callback(lambda _: self._ended(key))
+
     def _ended(self, key: _Key) -> None:
         attempt, _ = self._attempts.pop(key)
-        if self._settings.once:
+        if self._settings.once and isinstance(attempt, Attempt):
             self._stopping.set()
-        elif not attempt.told:
+        elif not attempt.told and not self._stopping.is_set():
             self._control.reconnect()  # the scheduler must hear that it is gone
 
     def cancel(self, cancel: runner_pb2.CancelAttempt) -> None:

@@ -12,7 +12,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -28,16 +28,15 @@ from runners.agent.inputs import DatasetCache, InputFailed, InputFetcher
 from runners.agent.job_environment import UnknownKind, base_environment, gpu_environment, job_environment
 from runners.agent.job_process import JobProcess, LaunchFailed
 from runners.agent.launcher import Launcher
-from runners.agent.oversized import smaller_result, smaller_update
-from runners.agent.pump import Progress, Pump, Results, now
-from runners.agent.stream import AttemptLost, NumberedStream
+from runners.agent.pump import Pump, now
+from runners.agent.stream import AttemptLost
+from runners.agent.streams import Journals, Streams
 from runners.agent.uploads import Uploader
 from visionmesh import names
-from visionmesh.errors import MeshError, Reason
+from visionmesh.errors import Reason
 from visionmesh.v1 import (
     progress_pb2,
     progress_pb2_grpc,
-    result_pb2,
     result_pb2_grpc,
     runner_pb2,
     runner_pb2_grpc,
@@ -62,6 +61,9 @@ class Means:
     folder: Path
     """Each attempt has a folder of its own below it while it lives."""
 
+    journals: Journals
+    """What the scheduler has not acknowledged; it outlives the agent."""
+
 
 class Attempt:
     """Runs one attempt. Make it inside a running event loop."""
@@ -76,7 +78,8 @@ class Attempt:
         job_id = names.job_id(self.ref.job)
         self._folder = means.folder / f"{job_id}-{self.ref.attempt}"
         self._output = self._folder / "output"
-        self._progress, self._results = self._streams()
+        self._streams = Streams(self.ref, means.journals, means.progress, means.results)
+        self._progress, self._results = self._streams.progress, self._streams.results
         self._uploader = Uploader(
             means.runners,
             self.ref,
@@ -86,46 +89,13 @@ class Attempt:
             self._progress.put,
         )
         self._pump = Pump(self._progress, self._results, self._uploader, self._on_started)
+        self._left = False
         self._stop: Stop | None = None
         self._process: JobProcess | None = None
         self._preparing: asyncio.Task[dict[str, str]] | None = None
         self._timers: list[asyncio.TimerHandle] = []
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._log = structlog.get_logger(__name__).bind(job=job_id, attempt=self.ref.attempt)
-
-    def _streams(self) -> tuple[Progress, Results]:
-        ref, means = self.ref, self._means
-
-        def progress_request(
-            first: int, updates: Sequence[progress_pb2.ProgressUpdate]
-        ) -> progress_pb2.ReportProgressRequest:
-            return progress_pb2.ReportProgressRequest(first_number=first, updates=updates)
-
-        def results_request(
-            first: int, items: Sequence[result_pb2.ResultItem]
-        ) -> result_pb2.PublishResultsRequest:
-            return result_pb2.PublishResultsRequest(first_number=first, items=items)
-
-        progress: Progress = NumberedStream(
-            "progress",
-            means.progress.ReportProgress,
-            progress_pb2.ReportProgressRequest(job=ref.job, attempt=ref.attempt),
-            progress_request,
-            on_refusal=self._on_refusal,
-            smaller=smaller_update,
-        )
-        results: Results = NumberedStream(
-            "results",
-            means.results.PublishResults,
-            result_pb2.PublishResultsRequest(job=ref.job, attempt=ref.attempt),
-            results_request,
-            smaller=smaller_result,
-        )
-        return progress, results
-
-    def _on_refusal(self, error: MeshError) -> None:
-        if error.reason == Reason.RESULTS_OUTSTANDING:
-            self._results.reopen()  # the scheduler has lost some: it will say which
 
     def cancel(self, stop: Stop) -> None:
         """Let the attempt end early: at once while it prepares, in the grace given once it runs."""
@@ -148,6 +118,11 @@ class Attempt:
         if not self._lost.done():
             self._lost.set_result(why)
 
+    def leave(self, why: str) -> None:
+        """End it at once; what is not delivered is for the next agent."""
+        self._left = True
+        self.kill(why)
+
     async def run(self) -> None:
         """Run it to its end; afterwards nothing of it is left on this machine."""
         working = asyncio.create_task(self._work())
@@ -164,6 +139,7 @@ class Attempt:
                 task.cancel()
             await asyncio.gather(working, *streaming, return_exceptions=True)
             self._cancel_timers()
+            await asyncio.to_thread(self._streams.remove if self.told else self._streams.close)
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     def _report(self, ended: "asyncio.Future[object]") -> None:
@@ -174,7 +150,7 @@ class Attempt:
         elif error is not None:
             self._log.error("attempt dropped by a defect", exc_info=error)
         elif ended is self._lost:
-            self.told = True
+            self.told = not self._left
             self._log.warning("attempt dropped", why=self._lost.result())
 
     async def _work(self) -> None:

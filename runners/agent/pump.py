@@ -13,13 +13,10 @@ from runners.agent.job_process import JobProcess
 from runners.agent.logs import LineCollector, RateLimit
 from runners.agent.oversized import fitting_result, fitting_update
 from runners.agent.samples import SAMPLE_SECONDS, Sampler
-from runners.agent.stream import NumberedStream
+from runners.agent.streams import Progress, Results
 from runners.agent.uploads import BadFile, Uploader
 from runners.process.framing import Decoder, FramingError
-from visionmesh.v1 import process_pb2, progress_pb2, result_pb2
-
-Progress = NumberedStream[progress_pb2.ProgressUpdate, progress_pb2.ReportProgressResponse]
-Results = NumberedStream[result_pb2.ResultItem, result_pb2.PublishResultsResponse]
+from visionmesh.v1 import process_pb2, progress_pb2
 
 LOGS_GIVE_WAY = 0.5
 """Pressure from which log lines are dropped and counted."""

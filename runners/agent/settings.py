@@ -43,6 +43,10 @@ class AgentSettings(BaseSettings):
     drain_grace_seconds: float = Field(10.0, ge=0, le=3600)
     """Time that job processes have to stop when the agent is stopped (VISIONMESH_DRAIN_GRACE_SECONDS)."""
 
+    journal_mib: int = Field(256, ge=64, le=1024 * 1024)
+    """Most disk, in MiB, for what an attempt has not yet delivered; from there on the job process waits
+    (VISIONMESH_JOURNAL_MIB)."""
+
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",

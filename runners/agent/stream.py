@@ -9,13 +9,19 @@ import grpc
 import structlog
 from google.protobuf.message import Message
 
-from runners.agent.outbox import Outbox, OutOfStep
+from runners.agent.outbox import Batch, Outbox, OutOfStep
 from runners.agent.oversized import is_too_large
 from runners.agent.transport import Backoff, Pulse, translated
 from visionmesh.errors import MeshError, Reason
 
 OUTBOX_BYTES = 8 * 1024 * 1024
 """Unacknowledged bytes from which the job process has to wait."""
+
+OUTBOX_MESSAGES = 200_000
+"""Unacknowledged messages from which the job process has to wait."""
+
+RELIEF_SECONDS = 1.0
+"""How often a full disk is tried again."""
 
 OPEN_SECONDS = 10.0
 """Longest wait for the first response."""
@@ -61,19 +67,22 @@ class NumberedStream(Generic[M, Resp]):
         backoff: Backoff | None = None,
         on_refusal: Callable[[MeshError], None] = lambda _: None,
         smaller: Callable[[M], M] = lambda message: message,
+        outbox: Outbox[M] | None = None,
     ) -> None:
         """`opening` names job and attempt, `request` makes the others from first number and messages.
 
         `smaller` makes what takes the place of a message that is refused for its size.
         `on_refusal` hears what the scheduler said whenever it ended the stream.
+        `outbox` keeps what is not acknowledged; by default in memory.
         """
         self._name, self._open_call, self._opening, self._request = name, open_call, opening, request
         self._limit_bytes, self._on_refusal, self._smaller = limit_bytes, on_refusal, smaller
-        self._outbox: Outbox[M] = Outbox()
+        self._outbox: Outbox[M] = outbox if outbox is not None else Outbox()
         self._changed = Pulse()
         self._backoff = backoff or Backoff()
         self._first: asyncio.Future[Resp] = asyncio.get_running_loop().create_future()
         self._reopen = False
+        self._unreadable: OSError | None = None
         self._log = structlog.get_logger(__name__).bind(stream=name)
 
     @property
@@ -83,8 +92,12 @@ class NumberedStream(Generic[M, Resp]):
 
     @property
     def pressure(self) -> float:
-        """Unacknowledged bytes as a share of the limit; from 1 on `put` waits."""
-        return self._outbox.waiting_bytes / self._limit_bytes
+        """What is not acknowledged as a share of the limit; from 1 on `put` waits. A full disk is 1."""
+        if self._outbox.is_full:
+            return 1.0
+        return max(
+            self._outbox.waiting_bytes / self._limit_bytes, self._outbox.waiting_messages / OUTBOX_MESSAGES
+        )
 
     def put_now(self, message: M) -> int:
         """Take a message, whatever waits already; returns its number."""
@@ -95,8 +108,18 @@ class NumberedStream(Generic[M, Resp]):
     async def put(self, message: M) -> int:
         """Take a message when there is room; returns its number."""
         while self.pressure >= 1:
-            await self._changed.wait()
+            await self._room()
         return self.put_now(message)
+
+    async def _room(self) -> None:
+        """Wait for something to change; a full disk may have room again without a word."""
+        if not self._outbox.is_full:
+            await self._changed.wait()
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RELIEF_SECONDS):
+                await self._changed.wait()
+        self._outbox.relieve()
 
     async def delivered(self) -> None:
         """Wait until everything is acknowledged."""
@@ -115,6 +138,8 @@ class NumberedStream(Generic[M, Resp]):
     async def run(self) -> None:
         """Deliver until cancelled. Raises AttemptLost."""
         while True:
+            if self._unreadable is not None:
+                raise AttemptLost(f"{self._name}: the journal cannot be read back: {self._unreadable}")
             try:
                 await self._exchange()
             except _Interrupted as cut:
@@ -185,11 +210,19 @@ class NumberedStream(Generic[M, Resp]):
         # A failed write says less than the status that read() is about to tell.
         with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError):
             while True:
-                batch = self._outbox.next_batch()
+                batch = self._next_batch()
                 if batch is None:
                     await self._changed.wait()
                 else:
                     await call.write(self._request(batch.first_number, batch.messages))
+
+    def _next_batch(self) -> Batch[M] | None:
+        try:
+            return self._outbox.next_batch()
+        except OSError as error:  # run() says it: nobody hears what a sending task raises
+            self._unreadable = error
+            self.reopen()
+            return None
 
     async def _watch(self) -> None:
         """Return when the stream should be opened anew."""
