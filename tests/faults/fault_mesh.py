@@ -14,7 +14,7 @@ from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds after which something that a test waits for has failed to come."""
 
 FRAMEWORK = "paced_framework:Paced"
