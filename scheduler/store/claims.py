@@ -70,8 +70,9 @@ async def claim(change: Change, runner_id: str, incarnation: str, reserve_after:
 
 
 async def _is_newest(connection: Connection, runner_id: str, incarnation: str) -> bool:
-    """Whether no later process has registered under the runner's id. Locks the runner: two claims in its
-    name would count the same free places.
+    """Whether no later process has registered under the runner's id.
+
+    Locks the runner: two claims in its name would count the same free places.
     """
     query = select(runners.c.incarnation).where(runners.c.id == runner_id).with_for_update()
     return (await connection.execute(query)).scalar() == incarnation

@@ -100,6 +100,11 @@ class Database:
             _prepare_sqlite(self.engine)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other schedulers may use it at the same time."""
+        return not self._is_sqlite
+
+    @property
     def place(self) -> str:
         """Where it is, for people: a path, or a URL without its password."""
         if self.path is not None:

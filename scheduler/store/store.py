@@ -6,6 +6,7 @@ from datetime import datetime
 
 from scheduler.store import migrate, record
 from scheduler.store.engine import Connection, Database
+from scheduler.store.notices import Notices
 from scheduler.store.postgres import passing_troubles
 from scheduler.store.record import Effects, JobRecord
 from visionmesh import names
@@ -43,18 +44,24 @@ class Change:
 
 
 class Store:
-    """One database, and the listener for what committed changes lead to."""
+    """One database, and the listener for what committed changes lead to, those of other schedulers too."""
 
     def __init__(self, url: str, on_commit: Callable[[Effects], None]) -> None:
         self._database = Database(url)
         self._on_commit = on_commit
+        self._notices = Notices(url, on_commit) if self._database.is_shared else None
 
     async def open(self) -> migrate.Upgrade | None:
         """Bring the schema up to date; what was done if it was behind. Raises CannotStart."""
-        return await migrate.upgrade(self._database)
+        upgraded = await migrate.upgrade(self._database)
+        if self._notices is not None:
+            self._notices.start()
+        return upgraded
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._notices is not None:
+            await self._notices.close()
         await self._database.close()
 
     @asynccontextmanager
@@ -77,6 +84,8 @@ class Store:
                 yield change
                 await change.flush()
         self._on_commit(change.effects)
+        if self._notices is not None:
+            self._notices.tell(change.effects)
 
     async def now(self) -> datetime:
         """The database's clock."""

@@ -1,0 +1,150 @@
+"""Several schedulers over one PostgreSQL: they act as one, and outlive their database and their notices."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from live_scheduler import Mesh, running
+from postgres_server import PostgresServer
+from runner_double import PATIENCE, RunnerDouble, ended, epoch, started
+
+from visionmesh.errors import MeshError
+from visionmesh.v1 import job_pb2, progress_pb2
+
+EPOCHS = 20
+LISTENERS = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
+
+
+@asynccontextmanager
+async def two_schedulers(url: str, folder: Path, images: Path) -> AsyncIterator[tuple[Mesh, Mesh]]:
+    """Two replicas on one database and one store of objects."""
+    shared = {
+        "database_url": url,
+        "datasets_url": (folder / "datasets").as_uri(),
+        "artifacts_url": (folder / "artifacts").as_uri(),
+        "heartbeat_seconds": 60,  # what arrives, arrives by a notice or by looking
+        "lease_seconds": 120,
+    }
+    async with running(folder / "a", **shared) as a, running(folder / "b", **shared) as b:
+        await a.client.create_dataset(images, dataset_id="shapes")
+        yield a, b
+
+
+@pytest.fixture
+async def replicas(
+    postgres: PostgresServer, tmp_path: Path, shapes_folder: Path
+) -> AsyncIterator[tuple[Mesh, Mesh]]:
+    async with two_schedulers(postgres.new_database(), tmp_path, shapes_folder) as both:
+        yield both
+
+
+def a_train(framework: str) -> job_pb2.Job:
+    spec = job_pb2.TrainSpec(model="yolo11n", dataset="datasets/shapes", epochs=EPOCHS)
+    return job_pb2.Job(framework=framework, train=spec)
+
+
+async def watched(mesh: Mesh, job: str) -> list[progress_pb2.JobEvent]:
+    """All events of a job until it ends."""
+    call = mesh.progress.WatchProgress(progress_pb2.WatchProgressRequest(job=job))
+    async with asyncio.timeout(PATIENCE):
+        return [response.event async for response in call if response.HasField("event")]
+
+
+async def cancelled_on(mesh: Mesh, runner: RunnerDouble, job: str) -> float:
+    """Cancel there; the seconds until the runner has heard of it."""
+    before = time.monotonic()
+    await mesh.call(mesh.jobs.CancelJob, job_pb2.CancelJobRequest(name=job))
+    async with asyncio.timeout(PATIENCE):
+        assert (await runner.cancels.get()).job == job
+    return time.monotonic() - before
+
+
+async def test_a_watch_on_one_sees_what_a_runner_tells_the_other(
+    replicas: tuple[Mesh, Mesh], framework: str
+) -> None:
+    a, b = replicas
+    async with b.runner(framework) as runner:
+        job = await a.create(a_train(framework))
+        assignment = await runner.take()
+        seen = asyncio.create_task(watched(a, job.name))
+        progress = await runner.progress(job.name, assignment.attempt)
+        await progress.send(started())
+        for number in range(1, EPOCHS + 1):
+            await progress.send(epoch(number))
+        await progress.send(ended())
+        events = await seen
+    sequences = [event.sequence for event in events]
+    assert sequences == list(range(1, len(events) + 1))
+    told = [event.update.epoch_completed.epoch for event in events]
+    assert [number for number in told if number] == list(range(1, EPOCHS + 1))
+
+
+async def test_a_cancel_on_one_reaches_a_runner_on_the_other_at_once(
+    replicas: tuple[Mesh, Mesh], framework: str
+) -> None:
+    a, b = replicas
+    async with b.runner(framework) as runner:
+        job = await a.create(a_train(framework))
+        assignment = await runner.take()
+        progress = await runner.progress(job.name, assignment.attempt)
+        await progress.send(started())
+        took = await cancelled_on(a, runner, job.name)
+    print(f"a cancel crossed replicas in {took * 1000:.0f} ms")
+
+
+async def test_without_notices_work_goes_on_later(
+    replicas: tuple[Mesh, Mesh], postgres: PostgresServer, framework: str
+) -> None:
+    a, b = replicas
+    async with b.runner(framework) as runner:
+        before = time.monotonic()
+        await a.create(a_train(framework))
+        await runner.take()
+        with_notices = time.monotonic() - before
+    async with b.runner(f"{framework}_2") as runner:
+        assert postgres.run_sql(LISTENERS) != [(0,)]
+        before = time.monotonic()
+        job = await a.create(a_train(f"{framework}_2"))
+        assignment = await runner.take()
+        without = time.monotonic() - before
+        progress = await runner.progress(job.name, assignment.attempt)
+        await progress.send(started(), ended())
+    print(f"create to assignment: {with_notices * 1000:.0f} ms, without notices {without * 1000:.0f} ms")
+    assert await watched(a, job.name)
+
+
+async def test_a_database_that_restarts_is_unavailable_and_then_as_it_was(
+    replicas: tuple[Mesh, Mesh], postgres: PostgresServer, framework: str
+) -> None:
+    a, b = replicas
+    known = [await a.create(a_train(framework)) for _ in range(5)]
+    await asyncio.to_thread(postgres.stop)
+    for mesh in (a, b):
+        with pytest.raises(MeshError) as away:
+            await mesh.get(known[0].name)
+        assert away.value.reason == "UNAVAILABLE"
+        assert away.value.retry_delay
+    await asyncio.to_thread(postgres.start)
+    before = time.monotonic()
+    last = await created_at_last(b, a_train(framework))
+    print(f"{time.monotonic() - before:.2f} s from the server's start to the next job")
+    for job in [*known, last]:
+        assert await a.get(job.name) == await b.get(job.name)
+    async with a.runner(framework) as runner:
+        assignment = await runner.take()
+        assert assignment.job.name == known[0].name
+
+
+async def created_at_last(mesh: Mesh, job: job_pb2.Job) -> job_pb2.Job:
+    """Create as a client does: again after UNAVAILABLE, under the same request id."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await mesh.create(job, request_id="only-once")
+            except MeshError as error:
+                if error.reason != "UNAVAILABLE" or error.retry_delay is None:
+                    raise
+                await asyncio.sleep(error.retry_delay.total_seconds())
