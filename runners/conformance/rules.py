@@ -16,7 +16,7 @@ RULES = {
     "R13": "attempt_ended is the last update, sent when every result is acknowledged",
     "R14": "after RESULTS_OUTSTANDING results are opened again, and the attempt is ended again",
     "R15": "what is too large is split, then gives way under its number; never the same for ever",
-    "R16": "without acknowledgements the runner stops sending before its memory fills",
+    "R16": "without acknowledgements the runner's memory stays bounded, and heartbeats go on",
     "R17": "a frozen connection is noticed and replaced",
     "R18": "an attempt that is missing from keep, or named in kill, is killed and not mentioned again",
     "R19": "cancel_attempt ends the attempt within its grace, and the end is told",

@@ -7,6 +7,8 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from runners.conformance.observed import Failed
 
 STOP_SECONDS = 20.0
@@ -30,6 +32,12 @@ class RunnerProcess:
     def is_running(self) -> bool:
         """Whether it has been started and not ended."""
         return self._process is not None and self._process.returncode is None
+
+    def memory_bytes(self) -> int:
+        """Resident memory of the process that the command started; 0 if it does not run."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return int(psutil.Process(self.pid).memory_info().rss) if self.pid else 0
+        return 0
 
     async def start(self) -> None:
         """Start it, unless it runs. Raises OSError."""
