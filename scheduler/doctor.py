@@ -15,12 +15,16 @@ from hashlib import sha256
 from pathlib import Path
 
 from alembic.script import ScriptDirectory
+from sqlalchemy import NullPool, create_engine, make_url
+from sqlalchemy.exc import OperationalError
 
 from scheduler import settings as configuration
 from scheduler.lock import folder_lock, holder_of
+from scheduler.refusal import CannotStart
 from scheduler.settings import BadSettings, Settings
-from scheduler.store.engine import open_to_look, sqlite_file
-from scheduler.store.migrate import MIGRATIONS
+from scheduler.store.engine import async_url, open_to_look, sqlite_file
+from scheduler.store.migrate import MIGRATIONS, present_revision
+from scheduler.store.postgres import CONNECT, refusal
 from scheduler.store.trouble import damaged, explained
 from visionmesh.doctor import Finding, ok, problem, warning
 from visionmesh.storage import LocalStore, ObjectStore, open_store
@@ -65,7 +69,7 @@ def database(url: str, scripts: Path = MIGRATIONS) -> Finding:
     """The database opens, is sound, and of this version. Raises ValueError for a URL that is none."""
     path = sqlite_file(url)
     if path is None:
-        return problem("database", f"{url.partition('://')[0]} is not supported", "use sqlite:///PATH")
+        return _on_server(async_url(url), scripts)
     if not path.exists():
         return ok("database", f"{path} is not there yet; the first `vmesh up` makes it")
     try:
@@ -74,6 +78,31 @@ def database(url: str, scripts: Path = MIGRATIONS) -> Finding:
         refusal = explained(error, path)
         seen = str(refusal) if refusal is not None else f"{path}: {error}"
         return problem("database", *_split(seen))
+
+
+def _on_server(url: str, scripts: Path) -> Finding:
+    """The server lets us in, and the schema is of this version."""
+    parsed = make_url(url)
+    place = parsed.set(drivername=parsed.get_backend_name()).render_as_string()
+    if parsed.get_backend_name() != "postgresql":
+        return problem("database", f"{place} names no file", "use sqlite:///PATH or postgresql://…")
+    engine = create_engine(parsed, poolclass=NullPool, connect_args=CONNECT)
+    try:
+        with engine.connect() as connection:
+            revision = present_revision(connection, scripts, place)
+    except CannotStart as refused:
+        return problem("database", *_split(str(refused)))
+    except OperationalError as error:
+        refused_by_server = refusal(error, place)
+        seen = str(refused_by_server) if refused_by_server is not None else f"{place}: {error.orig}"
+        return problem("database", *_split(seen))
+    if revision is None:
+        return ok("database", f"{place} is empty; the first `vmesh up` fills it")
+    head = ScriptDirectory(str(scripts)).get_current_head()
+    if revision != head:
+        advice = "make a backup; the next `vmesh up` migrates it"
+        return warning("database", f"{place}: revision {revision}, this version has {head}", advice)
+    return ok("database", f"{place}: revision {revision}")
 
 
 def _sound(path: Path, scripts: Path) -> Finding:

@@ -25,7 +25,7 @@ class Settings(BaseSettings):
     """Folder of the database and the objects, unless those are set by themselves."""
 
     database_url: str = Field("", validation_alias=AliasChoices("database_url", "DATABASE_URL"))
-    """Default: an SQLite file in data_dir."""
+    """sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/DATABASE. Default: an SQLite file in data_dir."""
 
     datasets_url: str = Field("", validation_alias=AliasChoices("datasets_url", "DATASETS_URL"))
     """Store of datasets and uploads. Default: a folder in data_dir."""

@@ -97,7 +97,7 @@ async def _upgrade_server(database: Database, scripts: Path) -> Upgrade | None:
             await connection.execute(text("SET LOCAL lock_timeout = 0"))
             await connection.execute(text("SET LOCAL statement_timeout = 0"))
             await connection.execute(text(f"SELECT pg_advisory_xact_lock({postgres.UPGRADE_LOCK})"))
-            present = await connection.run_sync(lambda raw: _present(raw, scripts, database.place))
+            present = await connection.run_sync(lambda raw: present_revision(raw, scripts, database.place))
             if present == head or head is None:
                 return None
             await connection.run_sync(lambda raw: _apply(raw, scripts))
@@ -165,15 +165,15 @@ def _backed_up(path: Path, revision: str) -> Path:
 
 
 def _present_in_file(path: Path, scripts: Path) -> str | None:
-    """As `_present`, without leaving a trace in a file that may not be ours."""
+    """As `present_revision`, without leaving a trace in a file that may not be ours."""
     if not path.exists():
         return None
     engine = create_engine("sqlite://", creator=lambda: open_to_look(path), poolclass=NullPool)
     with engine.connect() as connection:
-        return _present(connection, scripts, str(path))
+        return present_revision(connection, scripts, str(path))
 
 
-def _present(connection: Connection, scripts: Path, place: str) -> str | None:
+def present_revision(connection: Connection, scripts: Path, place: str) -> str | None:
     """The database's revision; None if it is empty. Raises CannotStart for one that is not ours."""
     present = MigrationContext.configure(connection).get_current_revision()
     if present is not None:

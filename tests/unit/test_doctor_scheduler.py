@@ -110,7 +110,7 @@ def test_a_database_that_is_not_there_yet_is_fine(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["nonsense", "postgresql://host/db"])
+@pytest.mark.parametrize("url", ["nonsense", "mysql://host/db"])
 def test_a_database_url_that_cannot_be_used_is_a_problem(url: str) -> None:
     assert guarded("database", lambda: database(url)).verdict is Verdict.PROBLEM
 
