@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     models = Models(chosen.model, chosen.talkative_model)
     try:
         return asyncio.run(_run(command, cases, models, as_json=chosen.output == "jsonl"))
+    except asyncio.CancelledError:
+        return EXIT_FAILED
     except OSError as error:
         sys.stderr.write(f"The runner cannot be started: {error}. Check the command.\n")
         return EXIT_USAGE
@@ -66,6 +69,8 @@ def _print_rules() -> None:
 
 async def _run(command: Sequence[str], cases: Sequence[Case], models: Models, *, as_json: bool) -> int:
     outcomes: list[Outcome] = []
+    if (task := asyncio.current_task()) is not None:  # else the runner would outlive this program
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         async for outcome in play(command, cases, models, Path(folder) / "runner.log"):
             outcomes.append(outcome)

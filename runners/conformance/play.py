@@ -88,4 +88,4 @@ async def _world(command: Sequence[str], models: Models, log: Path) -> AsyncIter
             finally:
                 await runner.kill()
     finally:
-        await server.stop(0)
+        await server.stop(1)  # the runner is gone, so its calls are about to end
