@@ -87,6 +87,7 @@ class Attempt:
             self._folder / "uploads",
             self._results.put,
             self._progress.put,
+            self._progress.delivered,
         )
         self._pump = Pump(self._progress, self._results, self._uploader, self._on_started)
         self._left = False
@@ -114,7 +115,8 @@ class Attempt:
         self._call_later(stop.grace, process.kill)
 
     def kill(self, why: str) -> None:
-        """End it at once and tell nobody."""
+        """End it at once and tell nobody; the scheduler may have given its place away already."""
+        self.occupies_slot = False
         if not self._lost.done():
             self._lost.set_result(why)
 

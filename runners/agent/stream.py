@@ -122,8 +122,9 @@ class NumberedStream(Generic[M, Resp]):
         self._outbox.relieve()
 
     async def delivered(self) -> None:
-        """Wait until everything is acknowledged."""
-        while not self._outbox.is_delivered:
+        """Wait until everything that was taken until now is acknowledged."""
+        number = self.last_number
+        while self._outbox.acknowledged < number:
             await self._changed.wait()
 
     async def first_response(self) -> Resp:

@@ -67,11 +67,15 @@ class Uploader:
         snapshots: Path,
         publish: Publish,
         announce: Announce,
+        told: Callable[[], Awaitable[object]],
     ) -> None:
-        """Files lie below `output`; `snapshots`, on the same disk, keeps them until they are sent."""
+        """Files lie below `output`; `snapshots`, on the same disk, keeps them until they are sent.
+
+        `told` waits until what was announced and reported before is stored.
+        """
         self._runners, self._ref = runners, ref
         self._output, self._snapshots = output, snapshots
-        self._publish, self._announce = publish, announce
+        self._publish, self._announce, self._told = publish, announce, told
         self._waiting: dict[str, _Waiting] = {}
         self._busy = False
         self._count = 0
@@ -147,6 +151,8 @@ class Uploader:
         if file.HasField("checkpoint"):
             artifact.metadata.setdefault("epoch", str(file.checkpoint.epoch))
             artifact.metadata.setdefault("resumable", str(file.checkpoint.resumable).lower())
+            # Whoever goes on from it must find in the history the epochs that it holds.
+            await self._told()
         await self._publish(result_pb2.ResultItem(artifact=artifact))
         if file.HasField("checkpoint"):
             saved = progress_pb2.CheckpointSaved()

@@ -103,6 +103,9 @@ class Scheduler(
         self.fetch_refusal: MeshError | None = None
         self.store_refusals: list[MeshError] = []
         self.outstanding = 0
+        self.takes_progress = asyncio.Event()
+        """While this is not set, no progress is stored."""
+        self.takes_progress.set()
         self.next_job: runner_pb2.Assignment | None = None
         """Assigned when the first job's end is stored, and before that is acknowledged."""
 
@@ -167,6 +170,8 @@ class Scheduler(
         left = stored.cuts.pop(0) if stored.cuts else -1
         async for request in requests:
             messages = list(getattr(request, items))
+            if stored is self.progress:
+                await self.takes_progress.wait()
             if 0 <= left <= len(messages):
                 stored.take(request.first_number, messages[:left])
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "cut before the acknowledgement")
@@ -362,6 +367,20 @@ async def test_a_training_is_told_from_its_inputs_to_its_end(mesh):
     assert [line for line in lines if "%" in line] == ["epoch 1 100%", "epoch 2 100%", "epoch 3 100%"]
     replies = [r.assignment_reply for r in scheduler.heard if r.HasField("assignment_reply")]
     assert [(reply.job, reply.attempt, reply.accepted) for reply in replies] == [(JOB, 1, True)]
+
+
+async def test_a_checkpoint_is_published_after_the_epochs_that_it_holds(mesh):
+    """Or another attempt could go on from it, and epochs would be missing in the history for ever."""
+    scheduler = mesh.scheduler
+    scheduler.takes_progress.clear()
+    assign(scheduler, training(epochs=4))
+    await scheduler.until(lambda: scheduler.stored)
+    heard = len(scheduler.heard) + 5  # heartbeats: time for it to arrive, if it were to
+    await scheduler.until(lambda: scheduler.items("artifact") or len(scheduler.heard) >= heard)
+    assert not scheduler.items("artifact")
+    scheduler.takes_progress.set()
+    await scheduler.ended()
+    assert scheduler.items("artifact")
 
 
 async def test_a_checkpoint_is_stored_before_it_is_announced(mesh):
