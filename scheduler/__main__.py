@@ -74,8 +74,19 @@ async def _run(settings: Settings, tell: Tell) -> None:
     async with serve(settings) as running:
         log.info("serving", address=running.address, data=str(settings.folder))
         tell(_announcement(running))
-        await stop.wait()
+        await _until(stop, running)
         log.info("stopping")
+
+
+async def _until(stop: asyncio.Event, running: Running) -> None:
+    """Wait for the word to stop. Raises what a part of the scheduler ended with: better down than deaf."""
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait({stopping, *running.background}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+    finally:
+        stopping.cancel()
 
 
 def _announcement(running: Running) -> dict[str, object]:

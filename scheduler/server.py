@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -73,6 +73,8 @@ class Running:
     health: HealthServicer
     upgrade: Upgrade | None
     """What was done to a database that was behind."""
+    background: tuple["asyncio.Task[None]", ...]
+    """What commits and sweeps; one that ends by itself leaves a scheduler that must not go on."""
 
 
 @asynccontextmanager
@@ -107,11 +109,11 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
         upgrade = await store.open()
-        background = [asyncio.create_task(committer.run()), asyncio.create_task(sweeper.run())]
+        background = (asyncio.create_task(committer.run()), asyncio.create_task(sweeper.run()))
         await server.start()
         await health.serve()
         try:
-            yield Running(f"{settings.host}:{port}", server, health, upgrade)
+            yield Running(f"{settings.host}:{port}", server, health, upgrade, background)
         finally:
             await health.enter_graceful_shutdown()
             stopping = asyncio.ensure_future(server.stop(GRACE_SECONDS))  # takes no new calls from here on
@@ -121,8 +123,7 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
             await runner_service.all_gone(GRACE_SECONDS)
             for task in background:
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            await asyncio.gather(*background, return_exceptions=True)
     finally:
         await store.close()
 
