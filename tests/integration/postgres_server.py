@@ -97,6 +97,18 @@ def _account() -> pwd.struct_passwd:
     return known.get("postgres") or known["nobody"]
 
 
+def _reachable(programs: Path, folder: Path) -> Path:
+    """`programs`, or a copy in `folder` where the server's account may not go, as below root's home."""
+    looked = subprocess.run([*_unprivileged(), "test", "-x", str(programs / "initdb")], cwd=folder)
+    if looked.returncode == 0:
+        return programs
+    package = programs.parents[1]
+    for part in package.parent.glob(f"{package.name}*"):  # its libraries lie beside it
+        if part.is_dir():
+            shutil.copytree(part, folder / "programs" / part.name, symlinks=True)
+    return folder / "programs" / programs.relative_to(package.parent)
+
+
 @contextmanager
 def serving(programs: Path) -> Iterator[PostgresServer]:
     """A server that runs until the context is left."""
@@ -104,7 +116,7 @@ def serving(programs: Path) -> Iterator[PostgresServer]:
     try:
         if os.geteuid() == 0:
             os.chown(folder, _account().pw_uid, _account().pw_gid)
-        server = PostgresServer(programs, folder)
+        server = PostgresServer(_reachable(programs, folder), folder)
         server.create()
         server.start()
         try:
