@@ -46,7 +46,8 @@ class Subscription:
     async def wait(self, timeout: float) -> None:
         """Return when woken, or after `timeout` seconds."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._woken.wait(), timeout)
+            async with asyncio.timeout(timeout):
+                await self._woken.wait()
         self._woken.clear()
 
 

@@ -61,7 +61,8 @@ class RunnerProcess:
         """Wait for its end; the exit code. Raises Failed."""
         assert self._process is not None, "start it first"  # noqa: S101
         try:
-            return await asyncio.wait_for(self._process.wait(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                return await self._process.wait()
         except TimeoutError:
             raise Failed(rule, f"the runner did not exit within {STOP_SECONDS:g} s") from None
 

@@ -202,7 +202,8 @@ class Session:
         self.say(runner_pb2.ConnectResponse(assignment=assignment))
         why = "the runner did not answer the assignment"
         try:
-            reply = await asyncio.wait_for(answer, self._settings.assignment_seconds)
+            async with asyncio.timeout(self._settings.assignment_seconds):
+                reply = await answer
             if reply.accepted:
                 await self._accept(key)
                 return

@@ -265,7 +265,8 @@ class Mesh:
 
     async def over(self) -> int:
         """The agent's exit code."""
-        return await asyncio.wait_for(self.running, DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            return await self.running
 
 
 def settings(address: str, work_dir: Path, **more) -> AgentSettings:
@@ -654,7 +655,8 @@ async def test_a_runner_whose_id_was_taken_over_ends(mesh):
 
 async def test_two_agents_do_not_share_a_folder(mesh):
     second = Agent(settings(mesh.address, mesh.work_dir))
-    assert await asyncio.wait_for(second.run(), DEADLINE) == EXIT_FAILED
+    async with asyncio.timeout(DEADLINE):
+        assert await second.run() == EXIT_FAILED
 
 
 @pytest.mark.parametrize("zygote", ["--zygote", "--no-zygote"])

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from runner_double import PATIENCE, ended, epoch
 from scripted_jobs import IMAGES, WEIGHTS, working
 
 from visionmesh import AsyncClient, Client, errors
-from visionmesh.errors import Reason
+from visionmesh.errors import NotFound, Reason, Unavailable
 from visionmesh.limits import MAX_RECEIVED_BYTES, MIB
 from visionmesh.v1 import (
     dataset_pb2,
@@ -111,9 +111,9 @@ class Relay:
         self.connections = 0
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
+    async def listening(self, port: int = 0) -> AsyncIterator[str]:
         """Listen; gives the address."""
-        server = await asyncio.start_server(self._relay, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._relay, "127.0.0.1", port)
         try:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         finally:
@@ -172,6 +172,40 @@ async def test_a_watch_goes_on_over_a_cut_connection(
             seen = await watching
         assert seen == list(range(1, len(seen) + 1))
         assert relay.connections > 1
+
+
+@pytest.mark.parametrize("face", ["synchronous", "asynchronous"])
+async def test_a_read_waits_for_a_mesh_that_is_away_and_a_cancel_does_not(mesh: Mesh, face: str) -> None:
+    relay = Relay(mesh.address)
+    async with relay.listening() as address:
+        port = int(address.rpartition(":")[2])
+        client = Client(address) if face == "synchronous" else AsyncClient(address)
+        call = asyncio.to_thread if face == "synchronous" else _directly
+        await call(client.__enter__ if isinstance(client, Client) else client.__aenter__)
+        with pytest.raises(NotFound):
+            await call(client.job("absent").get)
+        await _first(client)
+    with pytest.raises(Unavailable):
+        await call(client.job("absent").cancel)
+    reading = asyncio.create_task(_first(client))
+    await asyncio.sleep(1.5)  # longer than gRPC repeats by itself
+    assert not reading.done()
+    async with relay.listening(port), asyncio.timeout(PATIENCE):
+        await reading
+        await call(client.close)
+
+
+async def _directly(method: Callable[[], Awaitable[Any]]) -> Any:
+    return await method()
+
+
+async def _first(client: Client | AsyncClient) -> None:
+    """Read a list."""
+    if isinstance(client, Client):
+        await asyncio.to_thread(lambda: list(client.list_runners()))
+    else:
+        async for _ in client.list_runners():
+            pass
 
 
 @pytest.mark.parametrize("face", ["Client", "AsyncClient"])

@@ -139,7 +139,8 @@ async def test_old_connections_end_and_nothing_is_lost(start_mesh: StartMesh, sh
     async with start_mesh(bookmark_seconds=0.1, **ages) as mesh:
         dataset = await mesh.client.create_dataset(shapes_folder, dataset_id="shapes")
         async with mesh.runner("early") as runner:
-            await asyncio.wait_for(runner.sent_away.wait(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):
+                await runner.sent_away.wait()
         job = await mesh.client.create_job(a_job(dataset, "old"))
 
         async def watch() -> list[progress_pb2.JobEvent]:
@@ -155,7 +156,8 @@ async def test_old_connections_end_and_nothing_is_lost(start_mesh: StartMesh, sh
                 await asyncio.sleep(0.15)
             stream = await runner.progress(assignment.job.name, assignment.attempt)
             await stream.send(ended())
-        told = await asyncio.wait_for(watching, PATIENCE)
+        async with asyncio.timeout(PATIENCE):
+            told = await watching
     assert [event.sequence for event in told] == list(range(1, len(told) + 1))
     epochs = [e.update.epoch_completed.epoch for e in told if e.update.HasField("epoch_completed")]
     assert epochs == list(range(1, 9))

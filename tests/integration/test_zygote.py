@@ -203,7 +203,8 @@ async def test_jobs_die_with_their_zygote_and_the_next_job_gets_another(tmp_path
     async with zygote() as launcher:
         async with launched(launcher, tmp_path, "wait") as process:
             process.start()
-            await asyncio.wait_for(process.events.read(1), DEADLINE)
+            async with asyncio.timeout(DEADLINE):
+                await process.events.read(1)
             psutil.Process(process.pid).parent().kill()
             async with asyncio.timeout(DEADLINE):
                 assert await process.exited is None, "nobody is left who could know"

@@ -149,7 +149,8 @@ async def test_a_cancelled_put_leaves_nothing_behind(store: ObjectStore) -> None
         await asyncio.Event().wait()
 
     putting = asyncio.create_task(store.put("a", endless()))
-    await asyncio.wait_for(begun.wait(), 5)
+    async with asyncio.timeout(5):
+        await begun.wait()
     putting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await putting

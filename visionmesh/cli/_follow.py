@@ -37,7 +37,8 @@ async def _explaining(board: Board, handle: AsyncJobHandle) -> AsyncIterator[asy
 async def _explain(board: Board, handle: AsyncJobHandle, started: asyncio.Event) -> None:
     while True:
         try:
-            await asyncio.wait_for(started.wait(), _EXPLAIN_EVERY)
+            async with asyncio.timeout(_EXPLAIN_EVERY):
+                await started.wait()
             return
         except TimeoutError:
             try:

@@ -21,7 +21,7 @@ from visionmesh.client._calls import (
 )
 from visionmesh.client._channel import Stubs, channel_options
 from visionmesh.client._errors import translate
-from visionmesh.client._resume import Resumption
+from visionmesh.client._resume import Repetition, Resumption
 from visionmesh.errors import MeshError, TooLarge
 
 
@@ -53,13 +53,17 @@ class AsyncConnection:
     async def unary(self, call: Unary[Request, Response]) -> Response:
         """The answer to `call`. Raises MeshError."""
         method = cast("grpc.aio.UnaryUnaryMultiCallable[Request, Response]", call.method(self._stubs))
-        timeout = self.timeout if call.timeout is None else call.timeout
-        try:
-            response = await method(call.request, timeout=timeout)
-        except grpc.aio.AioRpcError as error:
-            raise translate(error, self.address) from error
-        self.reached = True
-        return response
+        clock = asyncio.get_running_loop().time
+        repetition = Repetition(call, self.timeout if call.timeout is None else call.timeout, clock())
+        while True:
+            try:
+                response = await method(call.request, timeout=repetition.timeout(clock()))
+            except grpc.aio.AioRpcError as error:
+                delay = repetition.failed(translate(error, self.address), self.reached, clock())
+            else:
+                self.reached = True
+                return response
+            await asyncio.sleep(delay)
 
     async def pages(self, listing: Listing[PagedReq, PagedResp, Item]) -> AsyncIterator[Item]:
         """The items of every page, fetched as they are asked for; too large a page is halved."""

@@ -2,9 +2,10 @@
 
 import json
 import os
+from functools import cache
 
 import grpc
-from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor import ServiceDescriptor
 
 from visionmesh.v1 import (
     dataset_pb2,
@@ -66,12 +67,6 @@ def channel_options(address: str) -> list[tuple[str, str | int]]:
 
 def service_config() -> dict[str, object]:
     """The gRPC service config: replicas in turn, retries where a repeated call is harmless."""
-    names = [
-        {"service": service.full_name, "method": method.name}
-        for service in _services()
-        for method in service.methods
-        if _is_repeatable(method)
-    ]
     retry = {
         "maxAttempts": 4,
         "initialBackoff": "0.1s",
@@ -81,7 +76,7 @@ def service_config() -> dict[str, object]:
     }
     return {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "methodConfig": [{"name": names, "retryPolicy": retry}],
+        "methodConfig": [{"name": list(_repeatable().values()), "retryPolicy": retry}],
     }
 
 
@@ -90,9 +85,22 @@ def _services() -> list[ServiceDescriptor]:
     return [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
 
 
-def _is_repeatable(method: MethodDescriptor) -> bool:
-    """A unary call that reads, or that carries a request_id by which the server knows a repetition."""
-    if method.client_streaming or method.server_streaming:
-        return False
-    reads = method.name.startswith(("Get", "List", "Explain"))
-    return reads or "request_id" in method.input_type.fields_by_name
+def is_repeatable(request: object) -> bool:
+    """Whether the unary call that sends `request` does no harm when it is made twice."""
+    return type(request).__name__ in _repeatable()
+
+
+@cache
+def _repeatable() -> dict[str, dict[str, str]]:
+    """Unary calls that read, or that carry a request_id by which the server knows a repetition.
+
+    By the name of what they send, as the service config names methods.
+    """
+    return {
+        method.input_type.name: {"service": service.full_name, "method": method.name}
+        for service in _services()
+        for method in service.methods
+        if not (method.client_streaming or method.server_streaming)
+        if method.name.startswith(("Get", "List", "Explain"))
+        or "request_id" in method.input_type.fields_by_name
+    }

@@ -20,7 +20,7 @@ from visionmesh.client._calls import (
 )
 from visionmesh.client._channel import Stubs, channel_options
 from visionmesh.client._errors import closed, translate
-from visionmesh.client._resume import Resumption
+from visionmesh.client._resume import Repetition, Resumption
 from visionmesh.errors import MeshError, TooLarge
 
 Response_co = TypeVar("Response_co", covariant=True)
@@ -78,7 +78,14 @@ class Connection:
         timeout = self.timeout if call.timeout is None else call.timeout
         if until is not None:
             timeout = max(0.0, min(timeout, until - time.monotonic()))
-        return self.answer(call.method(self.stubs).future(call.request, timeout=timeout))
+        repetition = Repetition(call, timeout, time.monotonic())
+        while True:
+            left = repetition.timeout(time.monotonic())
+            try:
+                return self.answer(call.method(self.stubs).future(call.request, timeout=left))
+            except MeshError as error:
+                delay = repetition.failed(error, self.reached, time.monotonic())
+            time.sleep(delay)
 
     def answer(self, call: "grpc.Future[Response]") -> Response:
         """The answer to a call that has begun. Raises MeshError."""

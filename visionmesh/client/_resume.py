@@ -1,11 +1,12 @@
-"""Streams that go on where they were cut: when, and from where. The caller has the clock."""
+"""Calls that are made again, and streams that go on where they were cut: when. The caller has the clock."""
 
 import random
 from typing import Generic
 
 import grpc
 
-from visionmesh.client._calls import Item, Position, Request, Response, Stream
+from visionmesh.client._calls import Item, Position, Request, Response, Stream, Unary
+from visionmesh.client._channel import is_repeatable
 from visionmesh.client._errors import is_interruption
 from visionmesh.errors import MeshError, Reason, TimedOut
 
@@ -34,6 +35,34 @@ class Backoff:
         if now + delay > self._since + self._patience:
             raise error
         self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        return delay
+
+
+class Repetition:
+    """A single call on its way, made again while a mesh that was there is away for a moment.
+
+    gRPC repeats by itself for less than a second (see `service_config`); a restart takes longer.
+    """
+
+    def __init__(self, call: Unary[Request, Response], timeout: float, now: float) -> None:
+        self._is_repeatable = is_repeatable(call.request)
+        self._until = now + timeout
+        self._backoff = Backoff(timeout)
+
+    def timeout(self, now: float) -> float:
+        """Seconds that are left for it."""
+        return max(0.0, self._until - now)
+
+    def failed(self, error: MeshError, reached: bool, now: float) -> float:
+        """Seconds to wait before it is made again.
+
+        Raises `error` if it may not be repeated, if its time is over, and if the mesh was never `reached`.
+        """
+        if not (reached and self._is_repeatable and error.code is grpc.StatusCode.UNAVAILABLE):
+            raise error
+        delay = self._backoff.delay(error, now)
+        if now + delay >= self._until:
+            raise error
         return delay
 
 
