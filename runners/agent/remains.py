@@ -63,9 +63,8 @@ class Remains:
         everything: set[asyncio.Future[object]] = {self._lost, *tasks}  # type: ignore[arg-type]
         try:
             done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
-            for ended in done:
-                self._report(ended)
-            self.told = not self._left
+            has_served = [self._report(ended) for ended in done]
+            self.told = all(has_served) and not self._left
         finally:
             for task in tasks:
                 task.cancel()
@@ -81,7 +80,8 @@ class Remains:
             progress.put_now(now(progress_pb2.ProgressUpdate(attempt_ended=last)))
         await progress.delivered()
 
-    def _report(self, ended: "asyncio.Future[object]") -> None:
+    def _report(self, ended: "asyncio.Future[object]") -> bool:
+        """Log what came of it; whether the journal has done its work."""
         error = ended.exception()
         if error is None:
             self._log.info(
@@ -90,7 +90,9 @@ class Remains:
         elif isinstance(error, AttemptLost):
             self._log.info("journal dropped", why=str(error))
         else:
-            self._log.error("journal dropped by a defect", exc_info=error)
+            self._log.error("journal left for the next agent: a defect", exc_info=error)
+            return False
+        return True
 
 
 def found(means: Means) -> Iterator[Remains]:

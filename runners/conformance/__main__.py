@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Play the cases and print how they went; the exit code."""
     chosen = _parser().parse_args(arguments)
     if chosen.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `--list | head` is no error
         _print_rules()
         return EXIT_OK
     command = chosen.command[1:] if chosen.command[:1] == ["--"] else chosen.command

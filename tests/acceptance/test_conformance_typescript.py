@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,38 +9,20 @@ from pathlib import Path
 
 import pytest
 from live_scheduler import running
+from typescript import built
 
 from runners.conformance.cases import CASES
 from runners.conformance.work import dataset
 from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
 SOURCE = Path(__file__).parent / "runners" / "typescript"
-MADE = ("node_modules", "protos", "gen", "dist")
-INSTALL = "apt-get install nodejs npm"
 DEADLINE = 150
 
 
 @pytest.fixture(scope="module")
 def runner(require: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runner, generated and type-checked in a folder that knows no repository."""
-    for program in ("node", "npm"):
-        require(program, INSTALL)
-    folder = tmp_path_factory.mktemp("typescript") / "runner"
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(*MADE))
-    run([sys.executable, "-m", "visionmesh.cli", "protos", "export", str(folder / "protos")], folder)
-    run(["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund"], folder)  # from its cache, once fetched
-    run(["npm", "run", "generate"], folder)
-    run(["npm", "run", "build"], folder)
-    return folder
-
-
-def run(command: list[str], folder: Path) -> None:
-    """Run with the buf of this Python's environment on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ran = subprocess.run(
-        command, check=False, capture_output=True, text=True, cwd=folder, env={**os.environ, "PATH": path}
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    """The runner, compiled."""
+    return built(SOURCE, tmp_path_factory.mktemp("typescript") / "runner", require)
 
 
 def test_it_keeps_every_rule(runner: Path) -> None:

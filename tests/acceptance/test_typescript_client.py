@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -12,43 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typescript import built, succeed
 
 from visionmesh.cli.mesh import MeshSettings, local_mesh
 from visionmesh.shapes import write_shapes
 
 SOURCE = Path(__file__).parent / "clients" / "typescript"
-MADE = ("node_modules", "protos", "gen", "dist")
-INSTALL = "apt-get install nodejs npm"
 DEADLINE = 120.0  # seconds for the whole conversation
 
 
 @pytest.fixture(scope="module")
 def client(require: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client, generated and type-checked in a folder that knows no repository."""
-    for program in ("node", "npm"):
-        require(program, INSTALL)
-    folder = tmp_path_factory.mktemp("typescript") / "client"
-    shutil.copytree(SOURCE, folder, ignore=shutil.ignore_patterns(*MADE))
-    vmesh("protos", "export", str(folder / "protos"))
-    npm(folder, "ci", "--prefer-offline", "--no-audit", "--no-fund")  # from its cache, once fetched
-    npm(folder, "run", "generate")
-    npm(folder, "run", "build")
-    return folder
-
-
-def vmesh(*arguments: str) -> None:
-    succeed([sys.executable, "-m", "visionmesh.cli", *arguments])
-
-
-def npm(folder: Path, *arguments: str) -> None:
-    """Run npm with the buf of this Python's environment on its path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    succeed(["npm", *arguments], cwd=folder, env={**os.environ, "PATH": path})
-
-
-def succeed(command: list[str], **options: Any) -> None:
-    ran = subprocess.run(command, check=False, capture_output=True, text=True, **options)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
+    """The client, compiled."""
+    return built(SOURCE, tmp_path_factory.mktemp("typescript") / "client", require)
 
 
 @pytest.fixture
@@ -57,8 +31,17 @@ async def address(tmp_path: Path) -> AsyncIterator[str]:
     shapes = tmp_path / "shapes"
     write_shapes(shapes, train=48, val=16, test=0, size=64)
     async with local_mesh(MeshSettings(data_dir=tmp_path / "mesh")) as mesh:
-        command = ("datasets", "create", str(shapes), "--id", "shapes", "--address", mesh.address)
-        await asyncio.to_thread(vmesh, *command)
+        command = [
+            sys.executable,
+            "-m",
+            "visionmesh.cli",
+            "datasets",
+            "create",
+            str(shapes),
+            "--id",
+            "shapes",
+        ]
+        await asyncio.to_thread(succeed, [*command, "--address", mesh.address])
         yield mesh.address
 
 
