@@ -78,6 +78,8 @@ class FaultMesh:
         self.client: AsyncClient
         """Resumes its watches by itself."""
         self.address = ""
+        self.prefixes: dict[str, tuple[str, ...]] = {}
+        """What stands before a command, by the name of its process: "scheduler", or an agent's id."""
         self._port = 0
         self._processes: list[Process] = []
 
@@ -117,7 +119,7 @@ class FaultMesh:
         path = os.pathsep.join([*map(str, _SHARED), os.environ.get("PYTHONPATH", "")])
         with log.open("w") as stderr:
             child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *arguments,
+                *self.prefixes.get(name, ()), sys.executable, "-m", *arguments,
                 stdin=asyncio.subprocess.DEVNULL, stdout=stderr, stderr=stderr,
                 env={**os.environ, "PYTHONPATH": path, **variables}, pass_fds=descriptors,
             )  # fmt: skip
@@ -146,9 +148,11 @@ class FaultMesh:
 
 
 @asynccontextmanager
-async def fault_mesh(folder: Path, **settings: object) -> AsyncIterator[tuple[FaultMesh, Process]]:
-    """A mesh with one scheduler, a dataset, and no agent yet."""
-    mesh = FaultMesh(folder)
+async def fault_mesh(
+    folder: Path, mesh: FaultMesh | None = None, **settings: object
+) -> AsyncIterator[tuple[FaultMesh, Process]]:
+    """A mesh with one scheduler, a dataset, and no agent yet; `mesh` if it is to be one of another kind."""
+    mesh = mesh or FaultMesh(folder)
     try:
         scheduler = await mesh.scheduler(**settings)
         write_shapes(folder / "shapes", train=6, val=4, test=0, size=32)
