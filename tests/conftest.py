@@ -2,9 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from postgres_server import INSTALL, PostgresServer, programs, serving
 
 Require = Callable[[str, str], str]
 
@@ -23,3 +25,23 @@ def require() -> Require:
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL for the whole run; skips with the install line, or fails where CI is set."""
+    found = programs()
+    if found is None:
+        lack = f"PostgreSQL is not installed: {INSTALL}"
+        pytest.fail(lack) if os.environ.get("CI") else pytest.skip(lack)
+    with serving(found) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/test.db"
+    server: PostgresServer = request.getfixturevalue("postgres")
+    return server.new_database()

@@ -1,7 +1,6 @@
 """A real scheduler on a free port and a folder of its own, a dataset on it, and a command line before it."""
 
-import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 import pytest_asyncio
 from command_line import CommandLine, at_a_command_line
 from live_scheduler import Mesh, StartMesh, numbers, running
-from postgres_server import INSTALL, PostgresServer, programs, serving
 
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import dataset_pb2, job_pb2
@@ -19,26 +17,6 @@ from visionmesh.v1 import dataset_pb2, job_pb2
 def start_mesh(tmp_path: Path) -> StartMesh:
     """Starts a scheduler with settings of the test's choice: `async with start_mesh(lease_seconds=1)`."""
     return lambda **flags: running(tmp_path / "data", **flags)
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """A real PostgreSQL for the whole run; skips with the install line, or fails where CI is set."""
-    found = programs()
-    if found is None:
-        lack = f"PostgreSQL is not installed: {INSTALL}"
-        pytest.fail(lack) if os.environ.get("CI") else pytest.skip(lack)
-    with serving(found) as server:
-        yield server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/test.db"
-    server: PostgresServer = request.getfixturevalue("postgres")
-    return server.new_database()
 
 
 @pytest.fixture(scope="module")
