@@ -25,23 +25,34 @@ SWEEP = "sweep"
 """Topic: a job ended, or waits for a moment in time."""
 
 
+_JOB = "job:"
 _COME_BACK = timedelta(milliseconds=100)
 
 
 def job_topic(job_id: str) -> str:
     """Topic: one job changed."""
-    return f"job:{job_id}"
+    return _JOB + job_id
 
 
 class Subscription:
     """Remembers whether its topic was woken since it was last waited for."""
 
-    def __init__(self) -> None:
+    def __init__(self, moment: int = 0) -> None:
+        self.moment = moment
+        """When it was woken last, in wake-ups of the hub: what was read since then is new enough."""
         self._woken = asyncio.Event()
 
-    def wake(self) -> None:
+    def wake(self, moment: int = 0) -> None:
         """Let the next or present wait return."""
+        self.moment = moment
         self._woken.set()
+
+    def has_read(self, moment: int) -> bool:
+        """Whether nothing has woken it after `moment`, when a read began; then the next wait waits."""
+        if self.moment > moment:
+            return False
+        self._woken.clear()
+        return True
 
     async def wait(self, timeout: float) -> None:
         """Return when woken, or after `timeout` seconds."""
@@ -57,6 +68,8 @@ class Hub:
     def __init__(self) -> None:
         self._topics: defaultdict[str, set[Subscription]] = defaultdict(set)
         self._stop_listeners: dict[str, Callable[[Stop], None]] = {}
+        self.moment = 0
+        """How often anything was woken: a clock of hints."""
         self._closing = False
 
     def close(self) -> None:
@@ -78,7 +91,7 @@ class Hub:
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:
         """Listen to a topic. Subscribe before reading, or a change in between is missed."""
-        subscription = Subscription()
+        subscription = Subscription(self.moment)
         self._topics[topic].add(subscription)
         try:
             yield subscription
@@ -99,8 +112,13 @@ class Hub:
 
     def wake(self, topic: str) -> None:
         """Wake everybody who listens to a topic."""
+        self.moment += 1
         for subscription in self._topics.get(topic, ()):
-            subscription.wake()
+            subscription.wake(self.moment)
+
+    def watched_jobs(self) -> list[str]:
+        """Ids of the jobs that somebody listens to."""
+        return [topic.removeprefix(_JOB) for topic in self._topics if topic.startswith(_JOB)]
 
     def publish(self, effects: Effects) -> None:
         """Wake everybody whom a committed change concerns."""

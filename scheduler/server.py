@@ -13,6 +13,7 @@ from scheduler.hub import Hub
 from scheduler.inputs import InputResolver
 from scheduler.listen import bind
 from scheduler.lock import claimed
+from scheduler.lookout import Lookout
 from scheduler.publishing import Publisher
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.services.acceptance import Acceptance
@@ -74,7 +75,7 @@ class Running:
     upgrade: Upgrade | None
     """What was done to a database that was behind."""
     background: tuple["asyncio.Task[None]", ...]
-    """What commits and sweeps; one that ends by itself leaves a scheduler that must not go on."""
+    """What commits, sweeps and looks; one that ends by itself leaves a scheduler that must not go on."""
 
 
 @asynccontextmanager
@@ -109,7 +110,8 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
         upgrade = await store.open()
-        background = (asyncio.create_task(committer.run()), asyncio.create_task(sweeper.run()))
+        parts = (committer, sweeper, Lookout(store, hub))
+        background = tuple(asyncio.create_task(part.run()) for part in parts)
         await server.start()
         await health.serve()
         try:

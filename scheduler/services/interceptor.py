@@ -50,7 +50,7 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
 def _wrap(handler: Any, method: str) -> Handler:
     deserializer = _tolerant(handler.request_deserializer)
-    serializer = handler.response_serializer
+    serializer = _unless_done(handler.response_serializer)
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(
             _call(handler.stream_stream, method, _stream_checked), deserializer, serializer
@@ -135,6 +135,11 @@ def _tolerant(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             return _Unreadable(_undecodable())
 
     return deserialize
+
+
+def _unless_done(serializer: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
+    """What many watchers are sent is serialized once for all of them."""
+    return lambda message: message if isinstance(message, bytes) else serializer(message)
 
 
 def _oversized(size: int) -> MeshError:

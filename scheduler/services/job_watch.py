@@ -12,8 +12,9 @@ import grpc
 
 from scheduler.admission.filters import parse_filter
 from scheduler.hub import ANY_JOB, Hub
+from scheduler.lookout import POLL_SECONDS
 from scheduler.services import pages
-from scheduler.services.tail import POLL_SECONDS, Patience
+from scheduler.services.tail import Patience
 from scheduler.services.writer import WatchWriter
 from scheduler.store import listing
 from scheduler.store.schema import instant, micros

@@ -9,6 +9,7 @@ from scheduler.hub import Hub
 from scheduler.publishing import Publisher
 from scheduler.services import pages
 from scheduler.services.intake import Intake, Numbered, Stream
+from scheduler.services.shared_reads import SharedReads
 from scheduler.services.tail import Patience, Tail
 from scheduler.store import history
 from scheduler.store.commit import GroupCommitter
@@ -31,6 +32,7 @@ class ProgressService(progress_pb2_grpc.ProgressServiceServicer):
         self._store, self._hub, self._patience = store, hub, patience
         self._publisher = publisher
         self._intake = Intake(committer)
+        self._reads = SharedReads(store, hub, _read)
 
     async def ReportProgress(
         self, requests: AsyncIterator[progress_pb2.ReportProgressRequest], context: Context
@@ -59,7 +61,7 @@ class ProgressService(progress_pb2_grpc.ProgressServiceServicer):
         def bookmark(sequence: int) -> progress_pb2.WatchProgressResponse:
             return progress_pb2.WatchProgressResponse(bookmark=vision_pb2.Bookmark(sequence=sequence))
 
-        tail = Tail(self._store, self._hub, self._patience, context, _read, bookmark)
+        tail = Tail(self._reads, self._hub, self._patience, context, bookmark)
         await tail.follow(names.job_id(request.job), request.after_sequence)
 
     async def ListMetrics(

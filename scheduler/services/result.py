@@ -10,6 +10,7 @@ from scheduler.hub import Hub
 from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.intake import Intake
+from scheduler.services.shared_reads import SharedReads
 from scheduler.services.tail import Patience, Tail
 from scheduler.services.transfer import pieces
 from scheduler.store import history
@@ -39,6 +40,7 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         self._store, self._hub, self._patience = store, hub, patience
         self._artifacts = artifacts
         self._intake = Intake(committer)
+        self._reads = SharedReads(store, hub, _read)
 
     async def PublishResults(
         self, requests: AsyncIterator[result_pb2.PublishResultsRequest], context: Context
@@ -105,7 +107,7 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
                 sequence=sequence, bookmark=vision_pb2.Bookmark(sequence=sequence)
             )
 
-        tail = Tail(self._store, self._hub, self._patience, context, _read, bookmark)
+        tail = Tail(self._reads, self._hub, self._patience, context, bookmark)
         await tail.follow(names.job_id(request.job), request.after_sequence)
 
     async def ListArtifacts(

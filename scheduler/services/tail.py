@@ -1,25 +1,14 @@
 """Sends a growing history: what is stored, then what comes, each once, without a gap."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 
 from scheduler.hub import Hub, job_topic
+from scheduler.services.shared_reads import SharedReads
 from scheduler.services.writer import WatchWriter
-from scheduler.store import history
-from scheduler.store.engine import Connection
-from scheduler.store.store import Store
-from visionmesh import names
-from visionmesh.errors import not_found
-
-PAGE = 200
-PAGE_BYTES = 128 * 1024
-"""What one watcher holds at most while it does not read, or one event if that is larger."""
-
-POLL_SECONDS = 1.0
-"""Watchers look by themselves this often, so that a lost wake-up costs only latency."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +19,18 @@ class Patience:
     stalled: float
 
 
-Read = Callable[[Connection, str, int, int, int], Awaitable[history.Slice[tuple[int, Any]]]]
-
-
 class Tail:
     """One watch of one job."""
 
     def __init__(
         self,
-        store: Store,
+        reads: SharedReads,
         hub: Hub,
         patience: Patience,
         context: "grpc.aio.ServicerContext[Any, Any]",
-        read: Read,
         bookmark: Callable[[int], Any],
     ) -> None:
-        self._store, self._hub, self._patience = store, hub, patience
-        self._read, self._bookmark = read, bookmark
+        self._reads, self._hub, self._patience, self._bookmark = reads, hub, patience, bookmark
         self._writer = WatchWriter(context, patience.stalled)
 
     async def follow(self, job_id: str, after: int) -> None:
@@ -57,26 +41,20 @@ class Tail:
         `after` may lie beyond the history, as after a restore of the database: then the watch waits.
         """
         told = after
-        with self._hub.subscribe(job_topic(job_id)) as subscription:
+        with self._hub.subscribe(job_topic(job_id)) as subscription, self._reads.of(job_id) as pages:
             while True:
                 self._hub.check_open()
-                position, told = await self._send_stored(job_id, told)
-                if position.ended and told >= position.sequence:
+                page = await pages.after(told, subscription.moment)
+                for sequence, message in page.items:
+                    await self._writer.write(message)
+                    told = sequence
+                if page.more:
+                    continue
+                # Numbers up to here may belong to the other watch: they are told by being passed over.
+                told = max(told, page.position.sequence)
+                if page.position.ended and told >= page.position.sequence:
                     return
                 if self._writer.quiet_seconds >= self._patience.bookmark:
                     await self._writer.write(self._bookmark(told))
-                await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
-
-    async def _send_stored(self, job_id: str, told: int) -> tuple[history.Position, int]:
-        while True:
-            async with self._store.read() as connection:
-                position = await history.position(connection, job_id)
-                if position is None:
-                    raise not_found("job", names.job_name(job_id))
-                rows = await self._read(connection, job_id, told, PAGE, PAGE_BYTES)
-            for sequence, message in rows.items:
-                await self._writer.write(message)
-                told = sequence
-            if not rows.more:
-                # Numbers up to here may belong to the other watch: they are told by being passed over.
-                return position, max(told, position.sequence)
+                if subscription.has_read(page.moment):
+                    await subscription.wait(self._patience.bookmark - self._writer.quiet_seconds)

@@ -2,8 +2,8 @@
 
 A write waits as long as the watcher's buffers are full. gRPC cannot end a call while a message is
 on its way, and its status would come behind that message anyhow: so a watcher that stalls gets
-nothing more, and is told why as soon as it has read what it was sent. Until then it costs one
-message, and nobody else waits for it.
+nothing more, and is told why as soon as it has read what it was sent (the interceptor waits for
+that). Until then it costs one message, and nobody else waits for it.
 """
 
 import asyncio
@@ -27,18 +27,15 @@ class WatchWriter:
         return asyncio.get_running_loop().time() - self._last_write
 
     async def write(self, message: Any) -> None:
-        """Send a message. Raises SLOW_CONSUMER once a watcher that had stalled reads again."""
-        writing = asyncio.ensure_future(self._context.write(message))
+        """Send a message. Raises SLOW_CONSUMER if that takes too long."""
         try:
-            done, _ = await asyncio.wait({writing}, timeout=self._stalled_seconds)
-            await writing
-        finally:
-            writing.cancel()
-        if not done:
+            async with asyncio.timeout(self._stalled_seconds):
+                await self._context.write(message)
+        except TimeoutError:
             raise MeshError(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 Reason.SLOW_CONSUMER,
                 f"Nothing was read for more than {self._stalled_seconds:g} s. "
                 "Resume after the last message received.",
-            )
+            ) from None
         self._last_write = asyncio.get_running_loop().time()

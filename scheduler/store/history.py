@@ -1,6 +1,6 @@
 """Reading what a job has left behind: events, epochs, predictions, artifacts, result."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -42,6 +42,15 @@ async def position(connection: Connection, job_id: str) -> Position | None:
     query = select(jobs.c.sequence, jobs.c.state).where(jobs.c.id == job_id)
     row = (await connection.execute(query)).first()
     return None if row is None else Position(row.sequence, JobState(row.state) in TERMINAL)
+
+
+async def positions(connection: Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    """How far the histories of jobs go; those that do not exist are left out."""
+    found: dict[str, int] = {}
+    for start in range(0, len(job_ids), _PAGE):
+        query = select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(job_ids[start : start + _PAGE]))
+        found.update({row.id: row.sequence for row in await connection.execute(query)})
+    return found
 
 
 async def _read(
