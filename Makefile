@@ -35,9 +35,11 @@ session: $(STAMP)
 simulate: $(STAMP)
 	$(BIN)/python tests/simulation/simulate.py --seeds $(or $(SEEDS),1000)
 
-# Kills things for SECONDS under load; make soak SEED=7 begins a run again.
+# Kills things for SECONDS under load, on SQLite and PostgreSQL in turn or on DATABASE alone;
+# make soak SEED=7 begins a run again.
 soak: $(STAMP)
-	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python tests/faults/soak.py --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(DATABASE),--database $(DATABASE))
 
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/dispatch.py

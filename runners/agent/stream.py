@@ -32,6 +32,13 @@ ACKNOWLEDGE_SECONDS = 60.0
 M = TypeVar("M", bound=Message)
 
 
+class Opening(Protocol):
+    """What both numbered streams begin with."""
+
+    job: str
+    attempt: int
+
+
 class Response(Protocol):
     """What both numbered streams answer."""
 
@@ -60,7 +67,7 @@ class NumberedStream(Generic[M, Resp]):
         self,
         name: str,
         open_call: Callable[[], "grpc.aio.StreamStreamCall[Any, Resp]"],
-        opening: Message,
+        opening: Opening,
         request: Callable[[int, Sequence[M]], Message],
         *,
         limit_bytes: int = OUTBOX_BYTES,
@@ -83,7 +90,7 @@ class NumberedStream(Generic[M, Resp]):
         self._first: asyncio.Future[Resp] = asyncio.get_running_loop().create_future()
         self._reopen = False
         self._unreadable: OSError | None = None
-        self._log = structlog.get_logger(__name__).bind(stream=name)
+        self._log = structlog.get_logger(__name__).bind(stream=name, job=opening.job, attempt=opening.attempt)
 
     @property
     def last_number(self) -> int:
@@ -168,6 +175,7 @@ class NumberedStream(Generic[M, Resp]):
                 async with asyncio.timeout(OPEN_SECONDS):
                     first = await self._open(call)
             self._outbox.resume(first.committed_number)
+            self._log.debug("acknowledged", number=first.committed_number)
             if not self._first.done():
                 self._first.set_result(first)
             if self._outbox.is_delivered:  # else only an acknowledgement shows that all is well
@@ -203,7 +211,9 @@ class NumberedStream(Generic[M, Resp]):
 
     async def _read(self, call: "grpc.aio.StreamStreamCall[Any, Resp]") -> None:
         while not _is_end(response := await call.read()):
-            if self._outbox.acknowledge(cast("Resp", response).committed_number):
+            number = cast("Resp", response).committed_number
+            if self._outbox.acknowledge(number):
+                self._log.debug("acknowledged", number=number)
                 self._backoff.reset()
                 self._changed.beat()
 

@@ -18,9 +18,8 @@ from scheduler.services.interceptor import check
 from scheduler.services.session import Session
 from scheduler.services.transfer import bytes_of, pieces, stored
 from scheduler.settings import Settings
-from scheduler.store import runners
+from scheduler.store import history, runners
 from scheduler.store.engine import Connection
-from scheduler.store.record import load
 from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
 from visionmesh import names
@@ -99,10 +98,10 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
 
     async def _require_live(self, job_id: str, attempt: int) -> None:
         async with self._store.read() as connection:
-            record = (await load(connection, [job_id])).get(job_id)
-        if record is None:
+            live = await history.live_attempt(connection, job_id)
+        if live is None:
             raise not_found("job", names.job_name(job_id))
-        if record.job.attempt != attempt or not record.job.live:
+        if live != attempt:
             raise superseded(names.job_name(job_id), attempt)
 
     async def ListRunners(

@@ -1,12 +1,12 @@
 """Reading what a job has left behind: events, epochs, predictions, artifacts, result."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import ColumnElement, RowMapping, Table, func, select
 
-from scheduler.core.model import TERMINAL, JobState
+from scheduler.core.model import LIVE, TERMINAL, JobState
 from scheduler.oversize import count_fitting
 from scheduler.store.engine import Connection
 from scheduler.store.present import timestamp
@@ -44,13 +44,7 @@ async def position(connection: Connection, job_id: str) -> Position | None:
     return None if row is None else Position(row.sequence, JobState(row.state) in TERMINAL)
 
 
-async def positions(connection: Connection, job_ids: Sequence[str]) -> dict[str, int]:
-    """How far the histories of jobs go; those that do not exist are left out."""
-    found: dict[str, int] = {}
-    for start in range(0, len(job_ids), _PAGE):
-        query = select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(job_ids[start : start + _PAGE]))
-        found.update({row.id: row.sequence for row in await connection.execute(query)})
-    return found
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 
 async def _read(

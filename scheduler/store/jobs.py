@@ -23,9 +23,8 @@ from scheduler.core.model import (
     QueueTimedOut,
 )
 from scheduler.core.placement import Shape
-from scheduler.store import datasets, present
+from scheduler.store import datasets, history, present
 from scheduler.store.engine import Connection
-from scheduler.store.record import load
 from scheduler.store.schema import (
     deleted_jobs,
     dependencies,
@@ -108,9 +107,9 @@ def _created(job_id: str, state: JobState, change: Change) -> dict[str, object]:
 async def unsettled(connection: Connection, job: job_pb2.Job) -> set[str]:
     """Dependencies that have not succeeded yet. Raises DEPENDENCY_FAILED if one never will."""
     wanted = {names.job_id(name) for name in job.depends_on}
-    records = await load(connection, wanted)
+    states = await history.states(connection, wanted)
     for other in sorted(wanted):
-        state = records[other].job.state if other in records else None
+        state = states.get(other)
         if state is None or (state in TERMINAL and state is not JobState.SUCCEEDED):
             found = state.lower() if state else "absent"
             raise precondition(
@@ -119,7 +118,7 @@ async def unsettled(connection: Connection, job: job_pb2.Job) -> set[str]:
                 f"Retry that job, and depend on the new one.",
                 job=names.job_name(other),
             )
-    return {other for other, record in records.items() if record.job.state is not JobState.SUCCEEDED}
+    return {other for other, state in states.items() if state is not JobState.SUCCEEDED}
 
 
 async def _reproducibility(connection: Connection, job: job_pb2.Job) -> bytes:

@@ -1,4 +1,7 @@
-"""Schedulers and agents as processes of their own: to be killed, frozen, and asked to stop."""
+"""Schedulers and agents as processes of their own: to be killed, frozen, and asked to stop.
+
+Several schedulers are replicas: one PostgreSQL, one store of objects, and a port of its own for each.
+"""
 
 import asyncio
 import json
@@ -9,6 +12,8 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
@@ -71,46 +76,76 @@ class Process:
 
 
 class FaultMesh:
-    """A folder with a scheduler and agents in it."""
+    """A folder with schedulers and agents in it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, replicas: int = 1) -> None:
+        self.folder, self.replicas = folder, replicas
         self.client: AsyncClient
         """Resumes its watches by itself."""
         self.address = ""
+        """Where schedulers are to be found: all that were ever started."""
+        self.settings: dict[str, object] = {}
+        """Of every scheduler, by the names of their variables."""
+        self.schedulers: dict[int, Process] = {}
+        """The newest process of each replica."""
         self.prefixes: dict[str, tuple[str, ...]] = {}
         """What stands before a command, by the name of its process: "scheduler", or an agent's id."""
-        self._port = 0
+        self._ports = [0] * replicas
         self._processes: list[Process] = []
 
-    async def scheduler(self, **settings: object) -> Process:
-        """Start a scheduler, on the port of the one before; `settings` by the names of their variables."""
+    @property
+    def _port(self) -> int:
+        return self._ports[0]
+
+    async def scheduler(self, replica: int = 0, **settings: object) -> Process:
+        """Start a scheduler, on the port of the one before it; `settings` beside those of the mesh."""
         reading, writing = os.pipe()
+        number = f"-{replica}" if replica else ""
         process = await self._start(
-            "scheduler",
-            ["scheduler", "--port", str(self._port), "--data-dir", str(self.folder / "data"),
-             "--ready-fd", str(writing)],
-            {name.upper(): str(value) for name, value in settings.items()},
+            f"scheduler{number}",
+            ["scheduler", "--port", str(self._ports[replica]), "--ready-fd", str(writing),
+             "--data-dir", str(self.folder / f"data{number}")],
+            {name.upper(): str(value) for name, value in (self._shared() | settings).items()},
             writing,
         )  # fmt: skip
         os.close(writing)
         with os.fdopen(reading) as ready:
             line = await asyncio.to_thread(ready.readline)
-        self.address = json.loads(line or "{}").get("address", "")
-        assert self.address, process.log_text()
-        self._port = int(self.address.rpartition(":")[2])
+        address = json.loads(line or "{}").get("address", "")
+        assert address, process.log_text()
+        self._ports[replica] = int(address.rpartition(":")[2])
+        known = ",".join(f"127.0.0.1:{port}" for port in self._ports if port)
+        self.address = f"ipv4:{known}" if "," in known else address
+        self.schedulers[replica] = process
         return process
 
+    def _shared(self) -> dict[str, object]:
+        """The settings, with the stores where replicas share them."""
+        if self.replicas == 1:
+            return self.settings
+        stores = {f"{name}_url": (self.folder / "data" / name).as_uri() for name in ("datasets", "artifacts")}
+        return stores | self.settings
+
     async def agent(self, runner_id: str, framework: str = FRAMEWORK, *flags: str) -> Process:
-        """Start an agent, and wait until the scheduler knows it."""
+        """Start an agent, and wait until a scheduler knows it."""
         process = await self._start(
             runner_id,
             ["runners.agent", "--scheduler", self.address, "--framework", framework,
              "--runner-id", runner_id, "--work-dir", str(self.folder / runner_id), *flags],
-            {},
+            {"TMPDIR": str(self.folder)},
         )  # fmt: skip
         await process.says("registered")
         return process
+
+    def leftovers(self) -> list[int]:
+        """What agents have started, directly or not, and runs still."""
+        return [process.pid for process in psutil.process_iter() if self._is_of_agents(process)]
+
+    def _is_of_agents(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("TMPDIR") == str(self.folder)
+        except psutil.Error:  # it has ended, or is not ours
+            return False
 
     async def _start(
         self, name: str, arguments: list[str], variables: dict[str, str], *descriptors: int
@@ -149,16 +184,22 @@ class FaultMesh:
 
 @asynccontextmanager
 async def fault_mesh(
-    folder: Path, mesh: FaultMesh | None = None, **settings: object
+    folder: Path, mesh: FaultMesh | None = None, *, replicas: int = 1, **settings: object
 ) -> AsyncIterator[tuple[FaultMesh, Process]]:
-    """A mesh with one scheduler, a dataset, and no agent yet; `mesh` if it is to be one of another kind."""
-    mesh = mesh or FaultMesh(folder)
+    """A mesh with its schedulers, of which the first is told, a dataset, and no agent yet.
+
+    `mesh` if it is to be one of another kind. Several replicas need a `database_url` among their settings.
+    """
+    mesh = mesh or FaultMesh(folder, replicas)
+    mesh.settings = settings
     try:
-        scheduler = await mesh.scheduler(**settings)
+        await mesh.scheduler()
+        for replica in range(1, mesh.replicas):
+            await mesh.scheduler(replica)
         write_shapes(folder / "shapes", train=6, val=4, test=0, size=32)
         async with AsyncClient(mesh.address) as mesh.client:
             await mesh.client.create_dataset(folder / "shapes", "shapes")
-            yield mesh, scheduler
+            yield mesh, mesh.schedulers[0]
     finally:
         await mesh.close()
 

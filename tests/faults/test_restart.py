@@ -52,7 +52,7 @@ async def test_no_lease_ends_before_a_full_lease_after_the_start(tmp_path: Path)
             agent.freeze()
             await asyncio.sleep(lease)  # the lease in the database is over before anybody looks
             started = time.monotonic()
-            await mesh.scheduler(lease_seconds=lease, heartbeat_seconds=0.5)
+            await mesh.scheduler()
             await job.sees(lambda event: event.update.state_changed.reason == "RETRY_SCHEDULED")
             lost = time.monotonic() - started
             agent.thaw()

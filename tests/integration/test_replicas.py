@@ -12,7 +12,7 @@ from postgres_server import PostgresServer
 from runner_double import PATIENCE, RunnerDouble, ended, epoch, started
 
 from visionmesh.errors import MeshError
-from visionmesh.v1 import job_pb2, progress_pb2
+from visionmesh.v1 import job_pb2, progress_pb2, vision_pb2
 
 EPOCHS = 20
 LISTENERS = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'"
@@ -93,6 +93,24 @@ async def test_a_cancel_on_one_reaches_a_runner_on_the_other_at_once(
         await progress.send(started())
         took = await cancelled_on(a, runner, job.name)
     print(f"a cancel crossed replicas in {took * 1000:.0f} ms")
+
+
+async def test_what_only_reads_asks_for_no_locks(replicas: tuple[Mesh, Mesh], framework: str) -> None:
+    """PostgreSQL refuses them where SQLite knows none."""
+    a, b = replicas
+    async with b.runner(framework) as runner:
+        job = await a.create(a_train(framework))
+        assignment = await runner.take()
+        uri = await runner.store(job.name, assignment.attempt, "last.pt", b"weights")
+        assert uri.endswith(f"attempts/{job.name.removeprefix('jobs/')}/{assignment.attempt}/last.pt")
+        assert await runner.fetch(job.name, assignment.attempt, assignment.dataset.uri)
+        with pytest.raises(MeshError) as late:
+            await runner.fetch(job.name, assignment.attempt + 1, assignment.dataset.uri)
+        assert late.value.reason == "ATTEMPT_SUPERSEDED"
+    behind = a_train(framework)
+    behind.depends_on.append(job.name)
+    looked_at = await a.create(behind, validate_only=True)
+    assert looked_at.state == vision_pb2.JOB_STATE_PENDING
 
 
 async def test_without_notices_work_goes_on_later(
