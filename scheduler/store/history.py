@@ -44,7 +44,28 @@ async def position(connection: Connection, job_id: str) -> Position | None:
     return None if row is None else Position(row.sequence, JobState(row.state) in TERMINAL)
 
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+async def positions(connection: Connection, job_ids: Sequence[str]) -> dict[str, int]:
+    """How far the histories of jobs go; those that do not exist are left out."""
+    found: dict[str, int] = {}
+    for start in range(0, len(job_ids), _PAGE):
+        query = select(jobs.c.id, jobs.c.sequence).where(jobs.c.id.in_(job_ids[start : start + _PAGE]))
+        found.update({row.id: row.sequence for row in await connection.execute(query)})
+    return found
+
+
+async def states(connection: Connection, job_ids: Iterable[str]) -> dict[str, JobState]:
+    """The states of jobs; those that do not exist are left out."""
+    query = select(jobs.c.id, jobs.c.state).where(jobs.c.id.in_(sorted(set(job_ids))))
+    return {row.id: JobState(row.state) for row in await connection.execute(query)}
+
+
+async def live_attempt(connection: Connection, job_id: str) -> int | None:
+    """The attempt of a job that is under way, 0 if none is; None if there is no such job."""
+    query = select(jobs.c.attempt, jobs.c.attempt_state).where(jobs.c.id == job_id)
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    return row.attempt if row.attempt_state in LIVE else 0
 
 
 async def _read(
