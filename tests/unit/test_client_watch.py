@@ -1,6 +1,7 @@
 """A watch tells each event once and in order, however often it is cut."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -278,10 +279,21 @@ def test_backoff_grows_is_bounded_and_begins_again_after_a_success(
 ) -> None:
     monkeypatch.setattr("visionmesh.client._resume.random.uniform", lambda low, high: high)
     backoff = Backoff(patience=60)
-    delays = [backoff.delay(AWAY, now=0) for _ in range(8)]
+    delays = [backoff.delay(AWAY, now=0) for _ in range(6)]
+    delays += [backoff.delay(AWAY, now=20) for _ in range(5)]  # longer than a restart takes
     backoff.reset()
-    delays.append(backoff.delay(AWAY, now=0))
-    assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 0.1]
+    delays.append(backoff.delay(AWAY, now=20))
+    assert delays == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0, 2.0, 4.0, 5.0, 5.0, 0.1]
+
+
+def test_backoff_spreads_a_crowd_over_all_of_the_wait() -> None:
+    crowd = [Backoff(patience=60) for _ in range(1000)]
+    for backoff in crowd:
+        for _ in range(5):
+            backoff.delay(AWAY, now=0)
+    tenths = Counter(int(backoff.delay(AWAY, now=1) * 10) for backoff in crowd)
+    assert sorted(tenths) == list(range(10))
+    assert max(tenths.values()) < 200
 
 
 def test_backoff_adds_the_delay_that_the_mesh_asks_for_and_gives_up_when_patience_is_over(

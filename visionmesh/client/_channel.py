@@ -54,9 +54,9 @@ def channel_options(address: str) -> list[tuple[str, str | int]]:
         ("grpc.keepalive_timeout_ms", 3_000),
         ("grpc.http2.ping_timeout_ms", 3_000),
         ("grpc.http2.max_pings_without_data", 0),
-        # A restarted scheduler is found again within seconds; the default backoff grows to two minutes.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 3_000),
+        # A restarted scheduler is found again within a second; the default backoff grows to two minutes.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
         ("grpc.use_local_subchannel_pool", 1),  # else clients of one process share that backoff
         ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ]

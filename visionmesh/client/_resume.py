@@ -11,11 +11,16 @@ from visionmesh.client._errors import is_interruption
 from visionmesh.errors import MeshError, Reason, TimedOut
 
 _FIRST_DELAY = 0.1
+_RESTART_SECONDS, _LONGEST_IN_A_RESTART = 15.0, 1.0
 _LONGEST_DELAY = 5.0
 
 
 class Backoff:
-    """Waits between tries: doubling, with full jitter, until `patience` seconds brought nothing."""
+    """Waits between tries: doubling, with full jitter, until `patience` seconds brought nothing.
+
+    As long as the mesh may only be starting again, waits stay short, so that they add little to the
+    outage; the jitter still spreads a crowd over a second.
+    """
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
@@ -34,7 +39,8 @@ class Backoff:
             delay += error.retry_delay.total_seconds()
         if now + delay > self._since + self._patience:
             raise error
-        self._delay = min(self._delay * 2, _LONGEST_DELAY)
+        may_restart = now < self._since + _RESTART_SECONDS
+        self._delay = min(self._delay * 2, _LONGEST_IN_A_RESTART if may_restart else _LONGEST_DELAY)
         return delay
 
 
