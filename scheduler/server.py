@@ -110,10 +110,10 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
         upgrade = await store.open()
-        parts = (committer, sweeper, Lookout(store, hub))
-        background = tuple(asyncio.create_task(part.run()) for part in parts)
         await server.start()
         await health.serve()
+        works = (committer.run(), sweeper.run(), Lookout(store, hub).run(), health.follow(store.check))
+        background = tuple(asyncio.create_task(work) for work in works)
         try:
             yield Running(f"{settings.host}:{port}", server, health, upgrade, background)
         finally:

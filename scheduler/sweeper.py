@@ -1,16 +1,22 @@
 """What happens because time passes: backoffs end, queues and leases time out."""
 
 import time
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import structlog
 
 from scheduler.hub import SWEEP, Hub
 from scheduler.settings import Settings
 from scheduler.store import jobs, runners
+from scheduler.store.passing import persistently
+from scheduler.store.places import Lane
 from scheduler.store.schema import micros
 from scheduler.store.store import Change, Store
 from visionmesh import names
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +41,7 @@ class Sweeper:
         with self._hub.subscribe(SWEEP) as subscription:
             while True:
                 try:
-                    nap = await self.sweep()
+                    nap = await persistently(self.sweep, "what is due")
                 except Exception:
                     # A sweep is repeated: one that fails costs only latency.
                     log.exception("sweep failed")
@@ -43,25 +49,49 @@ class Sweeper:
                 await subscription.wait(nap)
 
     async def sweep(self) -> float:
-        """Do what is due; returns the seconds until something may be due again."""
-        async with self._store.change() as change:
-            told = await jobs.settle_dependencies(change)
-            await jobs.queue_after_backoff(change)
-            await jobs.fail_queue_timeouts(change)
-            patience = timedelta(seconds=2 * self._settings.assignment_seconds)
-            await runners.overdue_assignments(change, change.now - patience)
-            self._notice_a_gap()
-            for runner_id in await runners.expired(change.connection, change.now):
-                if self._silent(runner_id):
-                    await self._expire(change, runner_id)
+        """Do what is due; returns the seconds until something may be due again.
+
+        Each kind in a transaction of its own, which locks its jobs all at once: locks are taken in one
+        order by everybody, so that replicas, streams and sweeps never wait for each other in a circle.
+        """
+        told = await self._do(jobs.settle_dependencies)
+        await self._do(jobs.queue_after_backoff)
+        await self._do(jobs.fail_queue_timeouts)
+        await self._do(self._take_back_overdue)
+        await self._do(self._expire_silent)
         if told:
             return 0.0  # what was told may have ended in turn
-        async with self._store.read() as connection:
+        async with self._store.read(Lane.LEASES) as connection:
             due = await jobs.next_due(connection)
+            now = await self._store.now_of(connection)
         if due is None:
             return LONGEST_NAP_SECONDS
-        left = (due - micros(await self._store.now())) / 1e6
+        left = (due - micros(now)) / 1e6
         return min(max(left, SHORTEST_NAP_SECONDS), LONGEST_NAP_SECONDS)
+
+    async def _do(self, work: Callable[[Change], Awaitable[T]]) -> T:
+        async with self._store.change(Lane.LEASES) as change:
+            return await work(change)
+
+    async def _take_back_overdue(self, change: Change) -> None:
+        patience = timedelta(seconds=2 * self._settings.assignment_seconds)
+        await runners.overdue_assignments(change, change.now - patience)
+
+    async def _expire_silent(self, change: Change) -> None:
+        self._notice_a_gap()
+        expired = await runners.expired(change.connection, change.now)
+        lost = [
+            (runner_id, attempt)
+            for runner_id in expired
+            if self._silent(runner_id)
+            for attempt in await runners.live_attempts(change.connection, runner_id)
+        ]
+        await change.jobs(attempt.job_id for _, attempt in lost)
+        for runner_id, attempt in lost:
+            log.warning("lease expired", runner=runner_id, job=attempt.job_id, attempt=attempt.number)
+            lease = f"{self._settings.lease_seconds:g} s"
+            why = f"{names.runner_name(runner_id)} was silent for its lease of {lease}"
+            await runners.lose(change, attempt, why)
 
     def _notice_a_gap(self) -> None:
         """After a time without sweeps, listen for a full lease anew: a frozen scheduler hears nobody."""
@@ -80,10 +110,3 @@ class Sweeper:
         """
         since = self._heard.get(runner_id, self._listening_since)
         return time.monotonic() - since >= self._settings.lease_seconds
-
-    async def _expire(self, change: Change, runner_id: str) -> None:
-        for attempt in await runners.live_attempts(change.connection, runner_id):
-            log.warning("lease expired", runner=runner_id, job=attempt.job_id, attempt=attempt.number)
-            lease = f"{self._settings.lease_seconds:g} s"
-            why = f"{names.runner_name(runner_id)} was silent for its lease of {lease}"
-            await runners.lose(change, attempt, why)

@@ -2,14 +2,19 @@
 
 The session writes from one task only; whatever is to be said goes through its queue. Claims are
 made by a task of their own whenever a place is free and something may be waiting.
+
+While the database is away the stream stays, and what is to be stored is tried again: the runner's
+lease is counted by the database's clock, which nobody asks meanwhile. The runner is heard all the
+time, so its lease does not end before it could be renewed.
 """
 
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import grpc
 import structlog
@@ -20,12 +25,16 @@ from scheduler.hub import QUEUE, Hub
 from scheduler.inputs import InputResolver
 from scheduler.settings import Settings
 from scheduler.store import claims, runners
+from scheduler.store.passing import PASSING, persistently
+from scheduler.store.places import Lane
 from scheduler.store.present import timestamp
 from scheduler.store.record import Stop
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid
 from visionmesh.v1 import runner_pb2, vision_pb2
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +65,11 @@ class Session:
         self._told_to_stop: set[tuple[str, int]] = set()
         self._offers: set[asyncio.Task[None]] = set()
         self._leaving = asyncio.Event()
+        self._said = asyncio.Event()
+        self._heartbeat: runner_pb2.Heartbeat | None = None
+        """The newest that is not stored."""
+        self._draining = False
+        """Whether the runner wants no more work, and that is not stored."""
 
     async def run(
         self,
@@ -67,11 +81,10 @@ class Session:
         with self._hub.listen_for_stops(self.runner_id, self._stop):
             try:
                 async with asyncio.TaskGroup() as group:
-                    writing = group.create_task(self._write(context))
-                    claiming = group.create_task(self._claim())
-                    ageing = group.create_task(self._age())
+                    works = (self._write(context), self._claim(), self._age(), self._record())
+                    tasks = [group.create_task(work) for work in works]
                     await self._read(requests)
-                    for task in (writing, claiming, ageing):
+                    for task in tasks:
                         task.cancel()
             except* MeshError as errors:
                 raise errors.exceptions[0] from None
@@ -109,7 +122,7 @@ class Session:
     async def _welcome(self) -> None:
         for ref in self._register.attempts:
             _key(ref)
-        async with self._store.change() as change:
+        async with self._store.change(Lane.LEASES) as change:
             keep = await runners.register(change, self._register, self._settings.lease)
             self._connect_time = change.now
         self._heard(self.runner_id)
@@ -127,8 +140,11 @@ class Session:
         self.say(runner_pb2.ConnectResponse(registered=welcome))
 
     async def _leave(self) -> None:
-        async with self._store.change() as change:
-            await runners.disconnect(change, self.runner_id, self._connect_time)
+        try:
+            async with self._store.change(Lane.LEASES) as change:
+                await runners.disconnect(change, self.runner_id, self._connect_time)
+        except PASSING as error:  # its lease runs on, and ends if it does not come back
+            log.warning("departure not noted", runner=self.runner_id, why=error.message)
         log.info("runner disconnected", runner=self.runner_id)
 
     async def _write(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
@@ -139,24 +155,49 @@ class Session:
         async for request in requests:
             match request.WhichOneof("message"):
                 case "heartbeat":
-                    await self._beat(request.heartbeat)
+                    self._heard(self.runner_id)
+                    self._heartbeat = request.heartbeat
+                    self._said.set()
                 case "assignment_reply":
                     reply = request.assignment_reply
                     answer = self._answers.get(_key(reply))
                     if answer is not None and not answer.done():
                         answer.set_result(reply)
                 case "draining":
-                    async with self._store.change() as change:
-                        await runners.set_stopping(change, self.runner_id, self.incarnation)
+                    self._draining = True
+                    self._said.set()
                 case _:
                     log.warning("message ignored", runner=self.runner_id)
 
-    async def _beat(self, heartbeat: runner_pb2.Heartbeat) -> None:
+    async def _record(self) -> None:
+        """Store what the runner says, the newest heartbeat alone if several wait.
+
+        Beside the reading: a runner must be heard while the database is away.
+        """
+        while True:
+            await self._said.wait()
+            self._said.clear()
+            if self._draining:
+                await persistently(self._store_draining)
+            if self._heartbeat is not None:
+                await persistently(self._store_heartbeat)
+
+    async def _store_draining(self) -> None:
+        async with self._store.change(Lane.LEASES) as change:
+            await runners.set_stopping(change, self.runner_id, self.incarnation)
+        self._draining = False
+
+    async def _store_heartbeat(self) -> None:
+        heartbeat = self._heartbeat or runner_pb2.Heartbeat()
         named = {_key(ref) for ref in heartbeat.attempts}
-        self._heard(self.runner_id)
-        async with self._store.change() as change:
-            until = await runners.heartbeat(change, self.runner_id, self.incarnation, self._settings.lease)
+        async with self._store.change(Lane.LEASES) as change:
+            renewed = runners.heartbeat(
+                change, self.runner_id, self.incarnation, self._connect_time, self._settings.lease
+            )
+            until = await renewed
             held = {a.key: a for a in await runners.live_attempts(change.connection, self.runner_id)}
+        if self._heartbeat is heartbeat:
+            self._heartbeat = None
         stored = runner_pb2.HeartbeatStored(
             lease_expire_time=timestamp(until), kill=[_ref(*key) for key in sorted(named - held.keys())]
         )
@@ -177,11 +218,9 @@ class Session:
         self.say(runner_pb2.ConnectResponse(cancel_attempt=cancel))
 
     async def _claim(self) -> None:
-        reserve_after = timedelta(seconds=self._settings.reserve_seconds)
         with self._hub.subscribe(QUEUE) as queue:
             while not self._leaving.is_set():
-                async with self._store.change() as change:
-                    claim = await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
+                claim = await persistently(self._try_claim)
                 if claim is None:
                     await queue.wait(POLL_SECONDS)
                     continue
@@ -189,14 +228,18 @@ class Session:
                 self._offers.add(offer)
                 offer.add_done_callback(self._offers.discard)
 
+    async def _try_claim(self) -> claims.Claim | None:
+        reserve_after = timedelta(seconds=self._settings.reserve_seconds)
+        async with self._store.change() as change:
+            return await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
+
     async def _offer(self, claim: claims.Claim) -> None:
         """Send an assignment and store the answer; take it back if there is none in time."""
         key = (claim.job_id, claim.attempt)
         try:
-            assignment = await self._resolver.assignment(claim)
+            assignment = await persistently(lambda: self._resolver.assignment(claim))
         except MeshError as error:
-            async with self._store.change() as change:
-                await runners.refuse_inputs(change, *key, error)
+            await self._settle(partial(runners.refuse_inputs, error=error), key)
             return
         answer = self._answers[key] = asyncio.get_running_loop().create_future()
         self.say(runner_pb2.ConnectResponse(assignment=assignment))
@@ -213,14 +256,20 @@ class Session:
         finally:
             del self._answers[key]
         log.warning("assignment taken back", runner=self.runner_id, job=claim.job_id, why=why)
-        async with self._store.change() as change:
-            await runners.take_back(change, *key, why)
+        await self._settle(partial(runners.take_back, why=why), key)
 
     async def _accept(self, key: tuple[str, int]) -> None:
-        async with self._store.change() as change:
-            stands = await runners.accept(change, *key)
-        if not stands:
+        if not await self._settle(runners.accept, key):
             self._stop(Stop(self.runner_id, *key, timedelta(0), Cause.CANCELLED))
+
+    async def _settle(self, change_attempt: Callable[..., Awaitable[T]], key: tuple[str, int]) -> T:
+        """Store what became of an offer."""
+
+        async def store() -> T:
+            async with self._store.change(Lane.LEASES) as change:
+                return await change_attempt(change, *key)
+
+        return await persistently(store)
 
 
 def _key(ref: runner_pb2.AttemptRef | runner_pb2.AssignmentReply) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """Group commit: what streams bring while one transaction commits goes into the next, together.
 
 A write that is refused drops out alone. If the transaction itself fails, its writes are tried
-one by one, so that a single bad one cannot take the others with it.
+one by one, so that a single bad one cannot take the others with it. While the database is away or
+full everything waits, unacknowledged: the streams stay, and their runners keep what they have sent.
 """
 
 import asyncio
@@ -9,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc
 from sqlalchemy import func, insert, select
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 
 from scheduler.store.engine import Connection
+from scheduler.store.passing import persistently
+from scheduler.store.places import Lane
 from scheduler.store.schema import artifacts, epochs, predictions
 from scheduler.store.store import Change, Store
 from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write, keep_summary
@@ -61,21 +63,26 @@ class GroupCommitter:
 
     async def _commit(self, batch: Sequence[_Pending]) -> None:
         try:
-            outcomes = await self._transact([pending.write for pending in batch])
+            await persistently(lambda: self._settled(batch), "what runners report")
         except Exception as error:
-            if len(batch) == 1 or _is_away(error):
-                for pending in batch:
-                    _settle(pending, error)
+            if len(batch) == 1:
+                _settle(batch[0], error)
                 return
             for pending in batch:
                 await self._commit([pending])
+
+    async def _settled(self, batch: Sequence[_Pending]) -> None:
+        """Commit those whose streams still wait for it, and tell them."""
+        wanted = [pending for pending in batch if not pending.done.done()]
+        if not wanted:
             return
-        for pending, outcome in zip(batch, outcomes, strict=True):
+        outcomes = await self._transact([pending.write for pending in wanted])
+        for pending, outcome in zip(wanted, outcomes, strict=True):
             _settle(pending, outcome)
 
     async def _transact(self, writes: Sequence[StreamWrite[Any]]) -> list[Reached | MeshError]:
         outcomes: list[Reached | MeshError] = []
-        async with self._store.change() as change:
+        async with self._store.change(Lane.LEASES) as change:
             records = await change.jobs(write.job_id for write in writes)
             found = Found(known_images=await _known_images(change.connection, writes))
             for write in writes:
@@ -88,11 +95,6 @@ class GroupCommitter:
                 totals = await over_all_attempts(change.connection, job_id, last)
                 keep_summary(records[job_id], result_pb2.ResultItem(inference=totals))
         return outcomes
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether the database is away: it would be for each write alone too."""
-    return isinstance(error, MeshError) and error.code is grpc.StatusCode.UNAVAILABLE
 
 
 def _settle(pending: _Pending, outcome: Reached | Exception) -> None:

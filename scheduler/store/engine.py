@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -20,10 +21,13 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scheduler.store import postgres
+from scheduler.store.places import Lane, Places
 from scheduler.store.schema import instant
 
-_BUSY_TIMEOUT_MS = 30_000
-_CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may wait for SQLite's lock
+_BUSY_TIMEOUT_MS = 5_000
+_CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may take, or wait for SQLite's lock
+_SQLITE_PLACES = {Lane.READS: 9, Lane.CALLS: 1, Lane.LEASES: 4, Lane.HEALTH: 1}
+"""As many as its pool has connections."""
 
 _DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
@@ -49,8 +53,9 @@ class Connection:
     cancelled caller leaves at once, while the statement, and then the rollback, are finished behind it.
     """
 
-    def __init__(self, raw: AsyncConnection, start: "Starter") -> None:
-        self._raw, self._start = raw, start
+    def __init__(self, raw: AsyncConnection, start: "Starter", give_back: Callable[[], None]) -> None:
+        """`give_back` is called when it is done with."""
+        self._raw, self._start, self._give_back = raw, start, give_back
         self._last: asyncio.Future[Any] | None = None
 
     @property
@@ -77,18 +82,26 @@ class Connection:
                 await asyncio.wait([self._last])
             await (self._raw.commit() if commit else self._raw.rollback())
         finally:
-            await self._raw.close()
+            try:
+                await self._raw.close()
+            finally:
+                self._give_back()
 
 
 class Database:
-    """One database: reading connections, and writing transactions, of which SQLite takes one at a time."""
+    """One database: reading connections, and writing transactions, of which SQLite takes one at a time.
+
+    Whatever is asked of it waits for a place in its lane first, and raises NoPlace if that takes too long.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = async_url(url)
         self.path = sqlite_file(url)
         self._is_sqlite = make_url(self.url).get_backend_name() == "sqlite"
         self.engine: AsyncEngine = create_async_engine(self.url, **({} if self._is_sqlite else postgres.POOL))
-        self._writing = asyncio.Semaphore(1 if self._is_sqlite else postgres.WRITERS)
+        self._places = Places(
+            _SQLITE_PLACES if self._is_sqlite else postgres.PLACES, one_writer=self._is_sqlite
+        )
         self._unfinished: set[asyncio.Future[Any]] = set()
         self._lent: set[Connection] = set()
         self._given_back = asyncio.Event()
@@ -113,28 +126,28 @@ class Database:
         return url.set(drivername=url.get_backend_name()).render_as_string()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
+    async def read(self, lane: Lane = Lane.READS) -> AsyncIterator[Connection]:
         """A connection with one consistent view."""
-        connection = await self._opened(self._begin(immediate=False), self._end_reading)
+        connection = await self._opened(lane, writing=False)
         try:
             yield connection
         finally:
-            await asyncio.shield(self._start(self._end_reading(connection)))
+            await asyncio.shield(self._start(self._end(connection, commit=False)))
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Connection]:
+    async def write(self, lane: Lane = Lane.CALLS, *, rebuild: bool = False) -> AsyncIterator[Connection]:
         """A transaction: commits at the end, rolls back on an exception.
 
         In one process writers queue here instead of polling for SQLite's lock. A caller that is
         cancelled while the commit is under way does not know whether it happened, as after a crash.
         """
-        connection = await self._opened(self._begin_writing(), self._end_writing)
+        connection = await self._opened(lane, writing=True, rebuild=rebuild)
         done = False
         try:
             yield connection
             done = True
         finally:
-            await asyncio.shield(self._start(self._end_writing(connection, commit=done)))
+            await asyncio.shield(self._start(self._end(connection, commit=done)))
 
     @asynccontextmanager
     async def rebuild(self) -> AsyncIterator[Connection]:
@@ -143,48 +156,46 @@ class Database:
         SQLite replaces a table by dropping it, and a drop would delete, by ON DELETE CASCADE, what
         points to its rows: foreign keys are off here. Check them before the end.
         """
-        connection = await self._opened(self._begin_writing(rebuild=True), self._end_writing)
-        done = False
         try:
-            yield connection
-            done = True
+            async with self.write(rebuild=True) as connection:
+                yield connection
         finally:
-            await asyncio.shield(self._start(self._end_writing(connection, commit=done)))
             await self.engine.dispose()  # no connection without foreign keys goes back into the pool
 
-    async def _begin(self, *, immediate: bool, rebuild: bool = False) -> Connection:
-        if self._closing:
-            raise RuntimeError("the database is closed")
-        raw = await self.engine.connect()
+    async def _opened(self, lane: Lane, *, writing: bool, rebuild: bool = False) -> Connection:
+        """A connection in a transaction; if the caller is cancelled meanwhile, it is closed again."""
+        await self._places.take(lane, writing=writing)
+        task = self._start(self._begin(lane, writing, rebuild))
+
+        async def abandon() -> None:
+            await self._end(await task, commit=False)
+
         try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            self._start(abandon())
+            raise
+
+    async def _begin(self, lane: Lane, writing: bool, rebuild: bool) -> Connection:
+        """Holds a place that is given back with the connection."""
+        raw: AsyncConnection | None = None
+        try:
+            if self._closing:
+                raise RuntimeError("the database is closed")
+            raw = await self.engine.connect()
             if self._is_sqlite:
-                await raw.execution_options(begin_immediate=immediate, foreign_keys_off=rebuild)
-            elif not immediate:
+                await raw.execution_options(begin_immediate=writing, foreign_keys_off=rebuild)
+            elif not writing:
                 await raw.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
             await raw.begin()
         except BaseException:
-            await raw.close()
+            self._places.give_back(lane, writing=writing)
+            if raw is not None:
+                await raw.close()
             raise
-        connection = Connection(raw, self._start)
+        connection = Connection(raw, self._start, partial(self._places.give_back, lane, writing=writing))
         self._lent.add(connection)
         return connection
-
-    async def _begin_writing(self, *, rebuild: bool = False) -> Connection:
-        await self._writing.acquire()
-        try:
-            return await self._begin(immediate=True, rebuild=rebuild)
-        except BaseException:
-            self._writing.release()
-            raise
-
-    async def _end_writing(self, connection: Connection, *, commit: bool = False) -> None:
-        try:
-            await self._end(connection, commit=commit)
-        finally:
-            self._writing.release()
-
-    async def _end_reading(self, connection: Connection) -> None:
-        await self._end(connection, commit=False)
 
     async def _end(self, connection: Connection, *, commit: bool) -> None:
         try:
@@ -192,23 +203,6 @@ class Database:
         finally:
             self._lent.discard(connection)
             self._given_back.set()
-
-    async def _opened(
-        self,
-        opening: Coroutine[Any, Any, Connection],
-        close: Callable[[Connection], Coroutine[Any, Any, None]],
-    ) -> Connection:
-        """What `opening` gives; if the caller is cancelled meanwhile, it is closed again."""
-        task = self._start(opening)
-
-        async def abandon() -> None:
-            await close(await task)
-
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            self._start(abandon())
-            raise
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Run `work` as a task that nobody's cancellation reaches."""

@@ -242,10 +242,11 @@ async def settle_dependencies(change: Change) -> int:
             dependencies.c.settled.is_(False),
             other.c.state.in_(sorted(TERMINAL)) | other.c.state.is_(None),
         )
-        .order_by(dependencies.c.job_id, dependencies.c.depends_on)  # replicas lock in the same order
+        .order_by(dependencies.c.job_id, dependencies.c.depends_on)
         .limit(1000)
     )
     rows = (await change.connection.execute(query)).all()
+    records = await change.jobs(row.job_id for row in rows)  # all at once: locked in their order
     for job_id, depends_on, state in rows:
         told = await change.connection.execute(
             update(dependencies)
@@ -258,7 +259,7 @@ async def settle_dependencies(change: Change) -> int:
         )
         if told.rowcount != 1:  # another replica has told it
             continue
-        record = (await change.jobs([job_id]))[job_id]
+        record = records[job_id]
         if record.job.state is not JobState.PENDING:
             continue
         if state == JobState.SUCCEEDED:

@@ -56,13 +56,17 @@ class Notices:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _kept_up(self, work: Callable[["Link"], Any]) -> None:
+        is_told = False
         while True:
             try:
                 link = await psycopg.AsyncConnection.connect(self._url, autocommit=True, **CONNECT)
+                is_told = False
                 async with link:
                     await work(link)
             except psycopg.Error as error:
-                log.warning("notices interrupted", why=str(error).strip())
+                if not is_told:
+                    log.warning("notices interrupted", why=str(error).strip())
+                is_told = True
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _send(self, link: "Link") -> None:

@@ -4,21 +4,16 @@ Several schedulers share one database. A connection that hangs must let go of it
 database that is away for a while is nobody's defect: callers hear UNAVAILABLE and come back.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from typing import Any
 
-import grpc
 import psycopg
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from scheduler.refusal import CannotStart, Refusal
-from visionmesh.errors import MeshError, Reason
+from scheduler.store.places import Lane
+from scheduler.store.trouble import Trouble
 
-WRITERS = 8
-"""Most writing transactions of one scheduler at a time."""
+PLACES = {Lane.READS: 10, Lane.CALLS: 6, Lane.LEASES: 4, Lane.HEALTH: 1}
+"""Most transactions of one scheduler at a time."""
 
 UPGRADE_LOCK = 0x76_6D_65_73_68
 """Advisory lock of whoever migrates, so that replicas that start together do it once."""
@@ -40,15 +35,14 @@ CONNECT: dict[str, Any] = {
     "tcp_user_timeout": 15_000,
 }
 POOL: dict[str, Any] = {
-    "pool_size": 10,
-    "max_overflow": 10,
-    "pool_timeout": 10,  # seconds that a call waits for a connection
+    # A connection for each place: whoever has a place has not to wait for one, nor to make one under load.
+    "pool_size": sum(PLACES.values()),
+    "max_overflow": 0,
+    "pool_timeout": 10,
     "pool_pre_ping": True,  # after a restart of the server nobody gets a dead connection
     "connect_args": CONNECT,
 }
 
-_COME_BACK = timedelta(milliseconds=500)
-_PASSING = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.IntegrityError)
 _TROUBLES = (
     ("password authentication failed", "Set the right user and password in DATABASE_URL."),
     ("no password supplied", "Put user and password into DATABASE_URL."),
@@ -58,31 +52,22 @@ _TROUBLES = (
 )
 
 
-@contextmanager
-def passing_troubles() -> Iterator[None]:
-    """Turns what passes by itself into UNAVAILABLE with the time to come back. Raises MeshError."""
-    try:
-        yield
-    except PoolTimeout as error:
-        why = "All connections to the database are in use"
-        raise _unavailable(why) from error
-    except DBAPIError as error:
-        if not isinstance(error.orig, _PASSING):
-            raise
-        raise _unavailable(_why(error.orig)) from error
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, psycopg.errors.UniqueViolation | psycopg.errors.ForeignKeyViolation):
-        return "Another call changed the same thing at the same moment"
-    if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.LockNotAvailable):
-        return "Others held what the call needs for too long"
-    return "The database does not answer"
-
-
-def _unavailable(why: str) -> MeshError:
-    message = f"{why}. Try again in a moment; with the same request_id nothing is done twice."
-    return MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, message, retry_delay=_COME_BACK)
+def trouble(error: BaseException | None, *, writing: bool) -> tuple[Trouble, str] | None:
+    """What an error met while the scheduler runs amounts to, and why; None if it does not pass by itself."""
+    match error:
+        case psycopg.IntegrityError():
+            return Trouble.COLLISION, "Another call changed the same thing at the same moment"
+        case psycopg.errors.QueryCanceled():
+            return Trouble.COLLISION, "The database took too long over it"
+        case psycopg.errors.DeadlockDetected() | psycopg.errors.LockNotAvailable():
+            return Trouble.AWAY, "Others held what the call needs for too long"
+        case psycopg.errors.DiskFull():
+            return Trouble.FULL, "The database's disk is full"
+        case psycopg.errors.ReadOnlySqlTransaction() if writing:
+            return Trouble.AWAY, "The database takes no writes, as a standby does"
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return Trouble.AWAY, "The database does not answer"
+    return None
 
 
 def refusal(error: BaseException, place: str) -> CannotStart | None:

@@ -57,7 +57,9 @@ async def register(change: Change, message: runner_pb2.Register, lease: timedelt
     await change.connection.execute(statement)
     named = {(names.job_id(ref.job), ref.attempt) for ref in message.attempts}
     keep = []
-    for attempt in await live_attempts(change.connection, runner_id):
+    attempts_there = await live_attempts(change.connection, runner_id)
+    await change.jobs(attempt.job_id for attempt in attempts_there)  # all at once: locked in their order
+    for attempt in attempts_there:
         if attempt.key in named:
             keep.append(attempt.key)
             await accept(change, *attempt.key)  # naming it is taking it: the answer may have been lost
@@ -82,17 +84,30 @@ async def live_attempts(connection: Connection, runner_id: str) -> list[LiveAtte
     ]
 
 
-async def heartbeat(change: Change, runner_id: str, incarnation: str, lease: timedelta) -> datetime:
-    """Renew a lease; returns when it ends. Raises RUNNER_SUPERSEDED if another process has the id."""
+async def heartbeat(
+    change: Change, runner_id: str, incarnation: str, connect_time: datetime, lease: timedelta
+) -> datetime:
+    """Renew the lease of a process that registered at `connect_time`; returns when it ends.
+
+    Raises RUNNER_SUPERSEDED if another process has the id, UNAVAILABLE if the database knows nothing of
+    the registration, as after a restore: the runner has to register anew.
+    """
     until = change.now + lease
     result = await change.connection.execute(
         update(runners)
         .where(runners.c.id == runner_id, runners.c.incarnation == incarnation)
         .values(heartbeat_time=change.now, lease_expire_time=until, connected=True)
     )
-    if result.rowcount != 1:
-        raise runner_superseded(runner_id)
-    return until
+    if result.rowcount == 1:
+        return until
+    query = select(runners.c.connect_time).where(runners.c.id == runner_id)
+    known_since = (await change.connection.execute(query)).scalar()
+    if known_since is None or known_since < connect_time:
+        text = (
+            f"The database does not know that {names.runner_name(runner_id)} has registered. Register anew."
+        )
+        raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, text)
+    raise runner_superseded(runner_id)
 
 
 def runner_superseded(runner_id: str) -> MeshError:
@@ -191,7 +206,9 @@ async def overdue_assignments(change: Change, older_than: datetime) -> None:
     query = select(attempts.c.job_id, attempts.c.number).where(
         attempts.c.state == AttemptState.ASSIGNED, attempts.c.assign_time <= older_than
     )
-    for job_id, number in (await change.connection.execute(query)).all():
+    overdue = (await change.connection.execute(query)).all()
+    await change.jobs(job_id for job_id, _ in overdue)  # all at once: locked in their order
+    for job_id, number in overdue:
         await take_back(change, job_id, number, "the runner did not answer the assignment")
 
 

@@ -4,11 +4,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+from sqlalchemy import select
+
 from scheduler.store import migrate, record
 from scheduler.store.engine import Connection, Database
 from scheduler.store.notices import Notices
-from scheduler.store.postgres import passing_troubles
+from scheduler.store.passing import passing_troubles
+from scheduler.store.places import Lane
 from scheduler.store.record import Effects, JobRecord
+from scheduler.store.schema import shapes
 from visionmesh import names
 from visionmesh.errors import not_found
 
@@ -65,21 +69,21 @@ class Store:
         await self._database.close()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Connection]:
-        """A connection for reading. Raises UNAVAILABLE while the database is away."""
-        with passing_troubles():
-            async with self._database.read() as connection:
+    async def read(self, lane: Lane = Lane.READS) -> AsyncIterator[Connection]:
+        """A connection for reading. Raises DatabaseAway."""
+        with passing_troubles(writing=False):
+            async with self._database.read(lane) as connection:
                 yield connection
 
     @asynccontextmanager
-    async def change(self) -> AsyncIterator[Change]:
+    async def change(self, lane: Lane = Lane.CALLS) -> AsyncIterator[Change]:
         """A transaction; its effects are told once it is committed.
 
-        Raises UNAVAILABLE while the database is away. If it went during the commit, nobody knows
+        Raises DatabaseAway and DatabaseFull. If the database went during the commit, nobody knows
         whether that happened: what is written must bear to be written again.
         """
-        with passing_troubles():
-            async with self._database.write() as connection:
+        with passing_troubles(writing=True):
+            async with self._database.write(lane) as connection:
                 change = Change(connection, await self._database.now(connection))
                 yield change
                 await change.flush()
@@ -90,4 +94,13 @@ class Store:
     async def now(self) -> datetime:
         """The database's clock."""
         async with self.read() as connection:
-            return await self._database.now(connection)
+            return await self.now_of(connection)
+
+    async def now_of(self, connection: Connection) -> datetime:
+        """The database's clock, asked over a connection that is open already."""
+        return await self._database.now(connection)
+
+    async def check(self) -> None:
+        """Look whether the database answers, however many callers wait for it. Raises DatabaseAway."""
+        async with self.read(Lane.HEALTH) as connection:
+            await connection.execute(select(shapes.c.id).limit(1))

