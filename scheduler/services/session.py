@@ -231,7 +231,7 @@ class Session:
     async def _try_claim(self) -> claims.Claim | None:
         reserve_after = timedelta(seconds=self._settings.reserve_seconds)
         async with self._store.change() as change:
-            return await claims.claim(change, self.runner_id, self.incarnation, reserve_after)
+            return await claims.claim(change, self.runner_id, self._connect_time, reserve_after)
 
     async def _offer(self, claim: claims.Claim) -> None:
         """Send an assignment and store the answer; take it back if there is none in time."""

@@ -39,9 +39,15 @@ class _Head:
     queue_time: datetime
 
 
-async def claim(change: Change, runner_id: str, incarnation: str, reserve_after: timedelta) -> Claim | None:
-    """Give the runner the first job that fits it, or None."""
-    if not await _is_newest(change.connection, runner_id, incarnation):
+async def claim(
+    change: Change, runner_id: str, connect_time: datetime, reserve_after: timedelta
+) -> Claim | None:
+    """Give the runner that registered at `connect_time` the first job that fits it, or None.
+
+    None, too, if it has registered anew since: what a stream has that is gone reaches nobody.
+    """
+    incarnation = await _registered(change.connection, runner_id, connect_time)
+    if incarnation is None:
         return None
     loaded = await node(change.connection, runner_id, change.now)
     if loaded is None:
@@ -69,13 +75,13 @@ async def claim(change: Change, runner_id: str, incarnation: str, reserve_after:
     return Claim(best.job_id, record.attempt.number, gpus)
 
 
-async def _is_newest(connection: Connection, runner_id: str, incarnation: str) -> bool:
-    """Whether no later process has registered under the runner's id.
+async def _registered(connection: Connection, runner_id: str, connect_time: datetime) -> str | None:
+    """The process that registered then, if that was the last time that one did under the runner's id.
 
     Locks the runner: two claims in its name would count the same free places.
     """
-    query = select(runners.c.incarnation).where(runners.c.id == runner_id).with_for_update()
-    return (await connection.execute(query)).scalar() == incarnation
+    then = (runners.c.id == runner_id, runners.c.connect_time == connect_time)
+    return (await connection.execute(select(runners.c.incarnation).where(*then).with_for_update())).scalar()
 
 
 async def _honour_reservation(

@@ -41,13 +41,14 @@ class Paced(Plain):
     def paced(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """An epoch is a nap; its checkpoint holds its number."""
         emitter.stage(vision_pb2.STAGE_TRAINING)
-        epoch = published = _epochs_behind(environment)
+        epoch, told_by = _behind(environment)
+        published = epoch
         hold_after = int(environment.hyperparameters.get("hold_after", 0))
         try:
             while epoch < environment.epochs:
                 commands.poll()
                 time.sleep(environment.hyperparameters.get("epoch_ms", 0) / 1000)
-                epoch += 1
+                epoch, told_by = epoch + 1, environment.attempt
                 _tell(environment, emitter, epoch)
                 if epoch - published >= environment.checkpoint_period:
                     _publish(environment, emitter, epoch)
@@ -59,7 +60,7 @@ class Paced(Plain):
             if epoch > published:
                 _publish(environment, emitter, epoch)
             raise
-        last = _metrics(environment, epoch)
+        last = _metrics(environment, epoch, told_by)
         emitter.training_result(
             result_pb2.TrainingResult(
                 best_epoch=epoch, epochs_completed=epoch, best_metrics=last, final_metrics=last
@@ -67,23 +68,25 @@ class Paced(Plain):
         )
 
 
-def _epochs_behind(environment: JobEnvironment) -> int:
+def _behind(environment: JobEnvironment) -> tuple[int, int]:
+    """The last epoch of the checkpoint, and the attempt that told it."""
     if not environment.resume or environment.checkpoint_path is None:
-        return 0
-    return int(environment.checkpoint_path.read_text().split()[1])
+        return 0, 0
+    _, epoch, _, attempt = environment.checkpoint_path.read_text().split()
+    return int(epoch), int(attempt)
 
 
 def _tell(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
-    metrics = _metrics(environment, epoch)
+    metrics = _metrics(environment, epoch, environment.attempt)
     _note(environment, epoch, metrics)
     emitter.epoch(
         epoch, environment.epochs, metrics, learning_rate=0.1, duration_s=0.1, eta_s=1.0, is_best=True
     )
 
 
-def _metrics(environment: JobEnvironment, epoch: int) -> dict[str, float]:
+def _metrics(environment: JobEnvironment, epoch: int, attempt: int) -> dict[str, float]:
     # What another attempt tells of this epoch is something else.
-    return {"mAP50": epoch / environment.epochs, "told_by": environment.attempt + epoch / 1000}
+    return {"mAP50": epoch / environment.epochs, "told_by": attempt + epoch / 1000}
 
 
 def _note(environment: JobEnvironment, epoch: int, metrics: dict[str, float]) -> None:
@@ -96,7 +99,7 @@ def _note(environment: JobEnvironment, epoch: int, metrics: dict[str, float]) ->
 
 def _publish(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
     part = environment.output_path / "last.part"
-    part.write_text(f"epoch {epoch}")
+    part.write_text(f"epoch {epoch} of {environment.attempt}")
     part.replace(environment.output_path / "last.pt")
     emitter.file(
         process_pb2.OutputFile(

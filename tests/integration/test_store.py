@@ -8,7 +8,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Connection, text, update
+from sqlalchemy import Connection, select, text, update
 
 from scheduler.core.model import AttemptEnded, AttemptStarted, AttemptState, Cause, JobState
 from scheduler.store import claims, history, jobs, present, runners
@@ -18,6 +18,7 @@ from scheduler.store.migrate import NewerDatabase, upgrade
 from scheduler.store.record import Conflict, Effects
 from scheduler.store.schema import jobs as jobs_table
 from scheduler.store.schema import metadata
+from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
 from scheduler.store.streams import ProgressWrite, ResultsWrite
 from visionmesh.errors import MeshError
@@ -79,7 +80,9 @@ def register_message(runner_id: str, incarnation: str = "first-one", slots: int 
 
 async def claim(store: Store, runner_id: str, reserve_after: timedelta = NEVER) -> claims.Claim | None:
     async with store.change() as change:
-        return await claims.claim(change, runner_id, "first-one", reserve_after)
+        registered = select(runners_table.c.connect_time).where(runners_table.c.id == runner_id)
+        connect_time = (await change.connection.execute(registered)).scalar_one()
+        return await claims.claim(change, runner_id, connect_time, reserve_after)
 
 
 async def running(store: Store, job_id: str = "j", runner_id: str = "r") -> None:
@@ -409,3 +412,19 @@ async def test_the_end_of_an_old_stream_does_not_take_the_new_one_offline(store:
         gone = await claims.node(change.connection, "r", change.now)
         assert gone is not None
         assert not gone[0].online
+
+
+async def test_a_stream_that_is_gone_takes_no_jobs_for_its_runner(store: Store) -> None:
+    """As that of a frozen replica, when it goes on: nobody would hear of the assignment."""
+    await create(store, "j")
+    moments = []
+    for _ in range(2):
+        async with store.change() as change:
+            await runners.register(change, register_message("r"), LEASE)
+            moments.append(change.now)
+    async with store.change() as change:
+        assert await claims.claim(change, "r", moments[0], NEVER) is None
+    async with store.change() as change:
+        taken = await claims.claim(change, "r", moments[1], NEVER)
+        assert taken is not None
+        assert taken.job_id == "j"

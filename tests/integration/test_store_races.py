@@ -5,7 +5,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from postgres_server import PostgresServer
@@ -40,20 +40,22 @@ async def queue(store: Store, count: int) -> None:
             await jobs.create(change, f"job-{number:04}", job, trace_id="", retried_from="")
 
 
-async def register(store: Store, runner_id: str) -> None:
+async def register(store: Store, runner_id: str) -> datetime:
+    """When it was."""
     message = runner_pb2.Register(runner_id=runner_id, incarnation="only-one")
     message.capacity.slots, message.capacity.cpus = JOBS, JOBS
     message.manifest.framework = "f"
     async with store.change() as change:
         await runners.register(change, message, DAY)
+        return change.now
 
 
-async def claim_all(store: Store, runner_id: str) -> list[claims.Claim]:
+async def claim_all(store: Store, runner_id: str, connect_time: datetime) -> list[claims.Claim]:
     """Claim until nothing is left; a head that another holds at the moment is no reason to stop."""
     mine: list[claims.Claim] = []
     while True:
         async with store.change() as change:
-            claim = await claims.claim(change, runner_id, "only-one", DAY)
+            claim = await claims.claim(change, runner_id, connect_time, DAY)
         if claim is not None:
             mine.append(claim)
             continue
@@ -66,10 +68,11 @@ async def claim_all(store: Store, runner_id: str) -> list[claims.Claim]:
 async def test_each_of_a_thousand_jobs_gets_one_holder(stores: list[Store]) -> None:
     await queue(stores[0], JOBS)
     names = [f"runner-{number}" for number in range(CLAIMERS)]
-    for name in names:
-        await register(stores[0], name)
+    since = [await register(stores[0], name) for name in names]
     before = time.monotonic()
-    claimed = await asyncio.gather(*(claim_all(stores[i % 3], name) for i, name in enumerate(names)))
+    claimed = await asyncio.gather(
+        *(claim_all(stores[i % 3], name, since[i]) for i, name in enumerate(names))
+    )
     print(f"{JOBS} claims by {CLAIMERS} claimers on 3 stores: {JOBS / (time.monotonic() - before):.0f}/s")
     holders = Counter(claim.job_id for mine in claimed for claim in mine)
     assert len(holders) == JOBS
@@ -80,10 +83,10 @@ async def test_each_of_a_thousand_jobs_gets_one_holder(stores: list[Store]) -> N
 
 async def test_groups_of_several_replicas_commit_without_deadlock(stores: list[Store]) -> None:
     await queue(stores[0], 20)
-    await register(stores[0], "r")
+    since = await register(stores[0], "r")
     while True:
         async with stores[0].change() as change:
-            if await claims.claim(change, "r", "only-one", DAY) is None:
+            if await claims.claim(change, "r", since, DAY) is None:
                 break
     committers = [GroupCommitter(store) for store in stores]
     tasks = [asyncio.create_task(committer.run()) for committer in committers]
