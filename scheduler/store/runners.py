@@ -89,25 +89,24 @@ async def heartbeat(
 ) -> datetime:
     """Renew the lease of a process that registered at `connect_time`; returns when it ends.
 
-    Raises RUNNER_SUPERSEDED if another process has the id, UNAVAILABLE if the database knows nothing of
-    the registration, as after a restore: the runner has to register anew.
+    Raises RUNNER_SUPERSEDED if another process has the id. UNAVAILABLE if the process has registered anew
+    since: this heartbeat is old, of a stream that is gone; and if the database knows nothing of the
+    registration, as after a restore: the runner has to register anew.
     """
     until = change.now + lease
     result = await change.connection.execute(
         update(runners)
-        .where(runners.c.id == runner_id, runners.c.incarnation == incarnation)
+        .where(runners.c.id == runner_id, runners.c.connect_time == connect_time)
         .values(heartbeat_time=change.now, lease_expire_time=until, connected=True)
     )
     if result.rowcount == 1:
         return until
-    query = select(runners.c.connect_time).where(runners.c.id == runner_id)
-    known_since = (await change.connection.execute(query)).scalar()
-    if known_since is None or known_since < connect_time:
-        text = (
-            f"The database does not know that {names.runner_name(runner_id)} has registered. Register anew."
-        )
-        raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, text)
-    raise runner_superseded(runner_id)
+    query = select(runners.c.connect_time, runners.c.incarnation).where(runners.c.id == runner_id)
+    known = (await change.connection.execute(query)).first()
+    if known is not None and known.connect_time > connect_time and known.incarnation != incarnation:
+        raise runner_superseded(runner_id)
+    text = f"This is not the newest stream on which {names.runner_name(runner_id)} is known. Register anew."
+    raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, text)
 
 
 def runner_superseded(runner_id: str) -> MeshError:

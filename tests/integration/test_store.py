@@ -21,7 +21,7 @@ from scheduler.store.schema import metadata
 from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
 from scheduler.store.streams import ProgressWrite, ResultsWrite
-from visionmesh.errors import MeshError
+from visionmesh.errors import MeshError, Reason
 from visionmesh.v1 import job_pb2, progress_pb2, result_pb2, runner_pb2, vision_pb2
 
 LEASE = timedelta(seconds=30)
@@ -414,8 +414,8 @@ async def test_the_end_of_an_old_stream_does_not_take_the_new_one_offline(store:
         assert not gone[0].online
 
 
-async def test_a_stream_that_is_gone_takes_no_jobs_for_its_runner(store: Store) -> None:
-    """As that of a frozen replica, when it goes on: nobody would hear of the assignment."""
+async def test_a_stream_that_is_gone_does_nothing_for_its_runner(store: Store) -> None:
+    """As that of a frozen replica, when it goes on: nobody would hear of what it assigns."""
     await create(store, "j")
     moments = []
     for _ in range(2):
@@ -424,7 +424,23 @@ async def test_a_stream_that_is_gone_takes_no_jobs_for_its_runner(store: Store) 
             moments.append(change.now)
     async with store.change() as change:
         assert await claims.claim(change, "r", moments[0], NEVER) is None
+    with pytest.raises(MeshError) as old:
+        async with store.change() as change:
+            await runners.heartbeat(change, "r", "first-one", moments[0], 2 * LEASE)
+    assert old.value.reason == Reason.UNAVAILABLE  # not for good: it is no other process
     async with store.change() as change:
         taken = await claims.claim(change, "r", moments[1], NEVER)
         assert taken is not None
         assert taken.job_id == "j"
+        assert await runners.heartbeat(change, "r", "first-one", moments[1], LEASE) == change.now + LEASE
+
+
+async def test_another_process_with_the_same_id_takes_it_over(store: Store) -> None:
+    async with store.change() as change:
+        await runners.register(change, register_message("r"), LEASE)
+        before = change.now
+    await register(store, "r", "second-one")
+    with pytest.raises(MeshError) as superseded:
+        async with store.change() as change:
+            await runners.heartbeat(change, "r", "first-one", before, LEASE)
+    assert superseded.value.reason == Reason.RUNNER_SUPERSEDED
