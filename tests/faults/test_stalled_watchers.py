@@ -1,7 +1,8 @@
-"""Watchers that stop reading, beside one that reads (row 28, in small)."""
+"""Watchers that stop reading, beside one that reads and beside a thousand (rows 28 and 29)."""
 
 import asyncio
 import time
+from collections import Counter, defaultdict
 from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median, quantiles
@@ -9,26 +10,38 @@ from typing import Any
 
 import grpc
 import psutil
-from fault_mesh import DATASET, DEADLINE, FaultMesh, fault_mesh, followed, state
+from fault_mesh import DATASET, DEADLINE, FaultMesh, Process, fault_mesh, followed, state
 from runner_double import Numbered, RunnerDouble, ended, line, refusal
 
+from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.errors import Reason
 from visionmesh.v1 import job_pb2, progress_pb2, progress_pb2_grpc
 
 STALLED = 20
 BATCHES, LINES, LINE_BYTES = 50, 20, 8000
+JOB = job_pb2.Job(train=job_pb2.TrainSpec(model="yolo11n", dataset=DATASET), framework="scripted")
+
+CROWD, CLIENTS = 1000, 50
+CROWD_LINES = 40
+"""Lines that the crowd is told: more than a connection that nobody reads holds."""
 
 
-async def stalled_watches(mesh: FaultMesh, job: str, stack: AsyncExitStack) -> list[Any]:
+async def stalled_watches(mesh: FaultMesh, job: str, stack: AsyncExitStack, count: int) -> list[Any]:
     """Watches that have read one message, and read no more."""
     calls = []
-    for _ in range(STALLED):
-        options = [("grpc.use_local_subchannel_pool", 1)]
+    # The least that a connection may hold: what is behind it waits in the scheduler.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
+    for _ in range(count):
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address, options=options))
         stub: Any = progress_pb2_grpc.ProgressServiceStub(channel)
         calls.append(stub.WatchProgress(progress_pb2.WatchProgressRequest(job=job)))
         await calls[-1].read()
     return calls
+
+
+def resident(process: Process) -> int:
+    """Bytes of memory that a process has."""
+    return int(psutil.Process(process.pid).memory_info().rss)
 
 
 async def acknowledgements(progress: Numbered) -> list[float]:
@@ -59,21 +72,20 @@ async def test_stalled_watchers_cost_little_and_delay_nobody(tmp_path: Path) -> 
         AsyncExitStack() as stack,
     ):
         runner = await stack.enter_async_context(RunnerDouble(mesh.address, "one", "scripted"))
-        job = job_pb2.Job(train=job_pb2.TrainSpec(model="yolo11n", dataset=DATASET), framework="scripted")
-        async with followed(mesh, job) as first:
+        async with followed(mesh, JOB) as first:
             _, progress = await runner.start()
             without = await acknowledgements(progress)
             await progress.send(ended())
             await first.end()
-        async with followed(mesh, job) as reader:
+        async with followed(mesh, JOB) as reader:
             _, progress = await runner.start()
-            calls = await stalled_watches(mesh, reader.job.name, stack)
-            before = psutil.Process(scheduler.pid).memory_info().rss
+            calls = await stalled_watches(mesh, reader.job.name, stack, STALLED)
+            before = resident(scheduler)
             await acknowledgements(progress)  # fills what the connections hold
             with_stalled = await acknowledgements(progress)
             await progress.send(ended())
             done = await reader.end()
-            grown = psutil.Process(scheduler.pid).memory_info().rss - before
+            grown = resident(scheduler) - before
             cut = await asyncio.gather(*map(how_it_is_cut, calls))
             rest = [event.sequence async for event in mesh.client.job(reader.job.name).watch(cut[0][1])]
     alone, beside = (
@@ -87,3 +99,90 @@ async def test_stalled_watchers_cost_little_and_delay_nobody(tmp_path: Path) -> 
     assert {reason for reason, _ in cut} == {Reason.SLOW_CONSUMER}
     assert rest == list(range(cut[0][1] + 1, done.sequence + 1))
     assert grown < STALLED * held * 1e6 / 4
+
+
+class Crowd:
+    """Many watchers of one job; each is told everything once and in order, or the group fails."""
+
+    def __init__(self, group: asyncio.TaskGroup) -> None:
+        self._group = group
+        self.told: list[int] = []
+        """The last sequence that each was told."""
+        self.times: defaultdict[int, list[float]] = defaultdict(list)
+        """When a sequence was told, by sequence."""
+        self._everybody: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
+
+    def join(self, job: AsyncJobHandle, after: int = 0) -> None:
+        """One more."""
+        self.told.append(after)
+        self._group.create_task(self._watch(len(self.told) - 1, job, after))
+
+    async def _watch(self, number: int, job: AsyncJobHandle, after: int) -> None:
+        async for event in job.watch(after):
+            assert event.sequence == self.told[number] + 1
+            self.told[number] = event.sequence
+            self.times[event.sequence].append(time.monotonic())
+            if len(self.times[event.sequence]) == len(self.told):
+                self._everybody[event.sequence].set()
+
+    async def until(self, sequence: int) -> list[float]:
+        """Wait until everybody was told `sequence`; when each was."""
+        async with asyncio.timeout(2 * DEADLINE):
+            await self._everybody[sequence].wait()
+        return sorted(self.times[sequence])
+
+
+async def test_a_thousand_watchers_with_a_stalled_one_outlive_their_scheduler(tmp_path: Path) -> None:
+    patience = {"stalled_watcher_seconds": 3}
+    async with (
+        fault_mesh(tmp_path, **patience) as (mesh, scheduler),
+        AsyncExitStack() as stack,
+        asyncio.TaskGroup() as group,
+    ):
+        clients = [await stack.enter_async_context(AsyncClient(mesh.address)) for _ in range(CLIENTS)]
+        runner = await stack.enter_async_context(RunnerDouble(mesh.address, "one", "scripted"))
+        job = await mesh.client.create_job(JOB)
+        _, progress = await runner.start()
+        before = resident(scheduler)
+        crowd, began = Crowd(group), time.monotonic()
+        for number in range(CROWD - 1):
+            crowd.join(clients[number % CLIENTS].job(job.name))
+        (stalled,) = await stalled_watches(mesh, job.name, stack, 1)
+        joined = (await crowd.until(1))[-1] - began
+        with_crowd = resident(scheduler)
+
+        began = time.monotonic()
+        for _ in range(CROWD_LINES // 5):
+            await progress.send(*(line("x" * LINE_BYTES) for _ in range(5)))
+        last = (await job.get()).sequence
+        told = (await crowd.until(last))[-1] - began
+        grown = resident(scheduler) - with_crowd
+        reason, seen = await how_it_is_cut(stalled)
+        crowd.join(clients[0].job(job.name), seen)  # it resumes, and catches up
+
+        await scheduler.kill()
+        scheduler = await mesh.scheduler(**patience)
+        back = time.monotonic()
+        again = RunnerDouble(mesh.address, "one", "scripted", attempts=[(job.name, 1)])
+        runner = await stack.enter_async_context(again)
+        progress = await runner.progress(job.name, 1)
+        await progress.send(line("back"))
+        resumed = await crowd.until(last + 1)
+        await progress.send(ended())
+        async with asyncio.timeout(DEADLINE):
+            done = await job.wait()
+            await crowd.until(done.sequence)
+    print(f"{CROWD} watchers: {joined:.1f} s to join, {(with_crowd - before) / 1e6:.0f} MB")
+    sent = CROWD * CROWD_LINES
+    print(
+        f"{sent} events of {LINE_BYTES} bytes in {told:.1f} s, {grown / 1e6:.0f} MB; one read {seen} of them"
+    )
+    half, tenth = resumed[CROWD // 2] - back, max(Counter(int(when * 10) for when in resumed).values())
+    print(
+        f"killed and started again: half are back after {half:.1f} s, all after {resumed[-1] - back:.1f} s, "
+        f"at most {tenth} of them in a tenth of a second"
+    )
+    assert reason == Reason.SLOW_CONSUMER
+    assert seen < last
+    assert crowd.told == [done.sequence] * CROWD
+    assert grown < sent * LINE_BYTES / 4
