@@ -61,7 +61,7 @@ class Sweeper:
         await self._do(self._expire_silent)
         if told:
             return 0.0  # what was told may have ended in turn
-        async with self._store.read(Lane.LEASES) as connection:
+        async with self._store.read(Lane.RUNNERS) as connection:
             due = await jobs.next_due(connection)
             now = await self._store.now_of(connection)
         if due is None:
@@ -70,7 +70,7 @@ class Sweeper:
         return min(max(left, SHORTEST_NAP_SECONDS), LONGEST_NAP_SECONDS)
 
     async def _do(self, work: Callable[[Change], Awaitable[T]]) -> T:
-        async with self._store.change(Lane.LEASES) as change:
+        async with self._store.change(Lane.RUNNERS) as change:
             return await work(change)
 
     async def _take_back_overdue(self, change: Change) -> None:

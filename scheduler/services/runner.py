@@ -20,6 +20,7 @@ from scheduler.services.transfer import bytes_of, pieces, stored
 from scheduler.settings import Settings
 from scheduler.store import history, runners
 from scheduler.store.engine import Connection
+from scheduler.store.places import Lane
 from scheduler.store.schema import runners as runners_table
 from scheduler.store.store import Store
 from visionmesh import names
@@ -97,7 +98,7 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
         return runner_pb2.StoreObjectResponse(uri=self._artifacts.uri(key))
 
     async def _require_live(self, job_id: str, attempt: int) -> None:
-        async with self._store.read() as connection:
+        async with self._store.read(Lane.RUNNERS) as connection:
             live = await history.live_attempt(connection, job_id)
         if live is None:
             raise not_found("job", names.job_name(job_id))

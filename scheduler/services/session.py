@@ -122,10 +122,10 @@ class Session:
     async def _welcome(self) -> None:
         for ref in self._register.attempts:
             _key(ref)
-        async with self._store.change(Lane.LEASES) as change:
+        self._heard(self.runner_id)
+        async with self._store.change(Lane.RUNNERS) as change:
             keep = await runners.register(change, self._register, self._settings.lease)
             self._connect_time = change.now
-        self._heard(self.runner_id)
         log.info("runner registered", runner=self.runner_id, keeps=len(keep))
         heartbeat = Duration()
         heartbeat.FromTimedelta(timedelta(seconds=self._settings.heartbeat_seconds))
@@ -141,7 +141,7 @@ class Session:
 
     async def _leave(self) -> None:
         try:
-            async with self._store.change(Lane.LEASES) as change:
+            async with self._store.change(Lane.RUNNERS) as change:
                 await runners.disconnect(change, self.runner_id, self._connect_time)
         except PASSING as error:  # its lease runs on, and ends if it does not come back
             log.warning("departure not noted", runner=self.runner_id, why=error.message)
@@ -183,7 +183,7 @@ class Session:
                 await persistently(self._store_heartbeat)
 
     async def _store_draining(self) -> None:
-        async with self._store.change(Lane.LEASES) as change:
+        async with self._store.change(Lane.RUNNERS) as change:
             await runners.set_stopping(change, self.runner_id, self.incarnation)
         self._draining = False
 
@@ -266,7 +266,7 @@ class Session:
         """Store what became of an offer."""
 
         async def store() -> T:
-            async with self._store.change(Lane.LEASES) as change:
+            async with self._store.change(Lane.RUNNERS) as change:
                 return await change_attempt(change, *key)
 
         return await persistently(store)

@@ -82,7 +82,7 @@ class GroupCommitter:
 
     async def _transact(self, writes: Sequence[StreamWrite[Any]]) -> list[Reached | MeshError]:
         outcomes: list[Reached | MeshError] = []
-        async with self._store.change(Lane.LEASES) as change:
+        async with self._store.change(Lane.RUNNERS) as change:
             records = await change.jobs(write.job_id for write in writes)
             found = Found(known_images=await _known_images(change.connection, writes))
             for write in writes:

@@ -26,7 +26,7 @@ from scheduler.store.schema import instant
 
 _BUSY_TIMEOUT_MS = 5_000
 _CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may take, or wait for SQLite's lock
-_SQLITE_PLACES = {Lane.READS: 9, Lane.CALLS: 1, Lane.LEASES: 4, Lane.HEALTH: 1}
+_SQLITE_PLACES = {Lane.READS: 9, Lane.CALLS: 1, Lane.RUNNERS: 2, Lane.LEASES: 2, Lane.HEALTH: 1}
 """As many as its pool has connections."""
 
 _DRIVERS = {

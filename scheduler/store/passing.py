@@ -25,7 +25,8 @@ RETRY_SECONDS = 0.5
 """Time from one try to the next."""
 
 _COME_BACK = timedelta(seconds=RETRY_SECONDS)
-_FULL_COME_BACK = timedelta(seconds=5)
+FULL_COME_BACK = timedelta(seconds=5)
+"""Room is not made in a moment."""
 
 T = TypeVar("T")
 
@@ -55,7 +56,7 @@ def _full(why: str) -> DatabaseFull:
         "free room on that disk; then try again."
     )
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
-    return DatabaseFull(code, Reason.STORE_FULL, text, retry_delay=_FULL_COME_BACK)
+    return DatabaseFull(code, Reason.STORE_FULL, text, retry_delay=FULL_COME_BACK)
 
 
 def _collision(why: str) -> MeshError:

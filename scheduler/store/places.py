@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from enum import Enum, auto
 
-PLACE_SECONDS = 10.0
+PLACE_SECONDS = 5.0
 """Longest wait for a place."""
 
 
@@ -21,8 +21,11 @@ class Lane(Enum):
     CALLS = auto()
     """Calls that write, and claims."""
 
+    RUNNERS = auto()
+    """Registrations, what runners report and store, and what is due."""
+
     LEASES = auto()
-    """Heartbeats, what runners report, and what is due."""
+    """Heartbeats, which wait for no job's row."""
 
     HEALTH = auto()
     """The look whether the database is there."""

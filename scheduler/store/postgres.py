@@ -12,7 +12,7 @@ from scheduler.refusal import CannotStart, Refusal
 from scheduler.store.places import Lane
 from scheduler.store.trouble import Trouble
 
-PLACES = {Lane.READS: 10, Lane.CALLS: 6, Lane.LEASES: 4, Lane.HEALTH: 1}
+PLACES = {Lane.READS: 10, Lane.CALLS: 6, Lane.RUNNERS: 4, Lane.LEASES: 2, Lane.HEALTH: 1}
 """Most transactions of one scheduler at a time."""
 
 UPGRADE_LOCK = 0x76_6D_65_73_68
