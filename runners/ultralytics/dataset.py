@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from runners.process.errors import UserError
-from visionmesh.datasets.yolo import DatasetReport, check_folder, images_of
+from visionmesh.datasets.report import DatasetReport
+from visionmesh.datasets.yolo import check_folder, images_of
 
 _SHOWN_PROBLEMS = 5
 

@@ -9,7 +9,7 @@ from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, invalid, invalid_fields
 from visionmesh.limits import MAX_JOB_BYTES
-from visionmesh.v1 import job_pb2
+from visionmesh.v1 import dataset_pb2, job_pb2, vision_pb2
 
 
 class Acceptance:
@@ -30,7 +30,7 @@ class Acceptance:
             await self._check_framework(connection, job)
             await self._resolver.resolve(connection, job, may_come=True)
             await _check_dependencies(connection, job)
-            await _check_labels(connection, job)
+            await _check_dataset(connection, job)
 
     async def await_makers(self, job: job_pb2.Job) -> None:
         """Let `job` depend on the jobs whose artifacts it reads, unless they have ended.
@@ -66,8 +66,8 @@ async def _check_dependencies(connection: Connection, job: job_pb2.Job) -> None:
             raise invalid(Reason.DEPENDENCY_NOT_FOUND, "job.depends_on", text)
 
 
-async def _check_labels(connection: Connection, job: job_pb2.Job) -> None:
-    """Training and validation need labels in the splits that they read."""
+async def _check_dataset(connection: Connection, job: job_pb2.Job) -> None:
+    """Training and validation need labels for their task, in the splits that they read."""
     kind = job.WhichOneof("spec")
     if kind not in {"train", "validate"}:
         return
@@ -76,12 +76,25 @@ async def _check_labels(connection: Connection, job: job_pb2.Job) -> None:
     dataset = await datasets.get(connection, names.dataset_id(name))
     if dataset is None:
         return
+    _check_task(dataset, kind, getattr(job, kind).task)
     instances = {split.name: split.instances for split in dataset.splits}
     for split in needed:
         if not instances.get(split):
             have = ", ".join(f"{s.name} ({s.images} images, {s.instances} objects)" for s in dataset.splits)
             text = (
                 f"{name} has no labelled object in its split {split!r}; it has {have or 'no images'}. "
-                f"Put label files into labels/{split}/, create the dataset again, and name that one."
+                f"Add labels to that split, create the dataset again, and name that one."
             )
             raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)
+
+
+def _check_task(dataset: dataset_pb2.Dataset, kind: str, task: int) -> None:
+    classify = vision_pb2.TASK_CLASSIFY
+    if not task or (task == classify) == (dataset.task == classify):
+        return
+    asked, able = (vision_pb2.Task.Name(t).removeprefix("TASK_").lower() for t in (task, dataset.task))  # type: ignore[arg-type]
+    text = (
+        f"{dataset.name} is labelled for {able}, and the job is to {asked}. Name a dataset for {asked}, or "
+        f"a model and task for {able}: `vmesh datasets list` shows what each dataset is good for."
+    )
+    raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)

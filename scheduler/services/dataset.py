@@ -23,8 +23,9 @@ from scheduler.store.present import timestamp
 from scheduler.store.schema import micros
 from scheduler.store.store import Store
 from visionmesh import names
-from visionmesh.datasets import yolo
 from visionmesh.datasets.archives import BadArchive, FileEntry, dataset_digest, unpack
+from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.report import DatasetReport
 from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
 from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
 
@@ -84,11 +85,12 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
             folder = Path(scratch) / "files"
             entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)
-            report = await asyncio.to_thread(yolo.check_folder, folder, open_images=True)
+            layout = await asyncio.to_thread(format_of, folder)
+            report = await asyncio.to_thread(layout.check, folder, open_images=True)
             _refuse_problems(report)
-            await asyncio.to_thread(yolo.standardize, folder)
-            entries = [replace(entry, path=yolo.standard_path(entry.path)) for entry in entries]
-            dataset = _describe(request, report, entries)
+            await asyncio.to_thread(layout.standardize, folder)
+            entries = [replace(entry, path=layout.standard_path(entry.path)) for entry in entries]
+            dataset = _describe(request, layout, report, entries)
             if request.validate_only:
                 return dataset
             async with self._keeping:
@@ -180,7 +182,7 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
         return empty_pb2.Empty()
 
 
-def _refuse_problems(report: yolo.DatasetReport) -> None:
+def _refuse_problems(report: DatasetReport) -> None:
     if report.problems:
         raise invalid_fields(
             Reason.DATASET_INVALID,
@@ -192,12 +194,15 @@ def _refuse_problems(report: yolo.DatasetReport) -> None:
 
 
 def _describe(
-    request: dataset_pb2.CreateDatasetRequest, report: yolo.DatasetReport, entries: list[FileEntry]
+    request: dataset_pb2.CreateDatasetRequest,
+    layout: Format,
+    report: DatasetReport,
+    entries: list[FileEntry],
 ) -> dataset_pb2.Dataset:
     return dataset_pb2.Dataset(
         display_name=request.dataset.display_name,
-        format=dataset_pb2.DATASET_FORMAT_YOLO,
-        task=vision_pb2.TASK_DETECT,
+        format=dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout.name.upper()}"),
+        task=vision_pb2.Task.Value(f"TASK_{layout.task.upper()}"),
         class_names=report.class_names,
         splits=[
             dataset_pb2.DatasetSplit(

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionmesh.datasets import yolo
-from visionmesh.datasets.yolo import DatasetReport, Problem, SplitReport
+from visionmesh.datasets.formats import YOLO
+from visionmesh.datasets.report import MAX_PROBLEMS, DatasetReport, Problem, SplitReport
 from visionmesh.shapes import CLASS_NAMES, write_shapes
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"
@@ -101,7 +102,7 @@ def test_standardize_changes_the_layout_and_nothing_that_is_reported(tmp_path: P
     }
     write(tmp_path, files)
     before = yolo.check_folder(tmp_path)
-    yolo.standardize(tmp_path)
+    YOLO.standardize(tmp_path)
     assert yolo.check_folder(tmp_path) == before
     assert [path.relative_to(tmp_path).as_posix() for path in yolo.images_of(tmp_path, "val")] == [
         "images/val/a.jpg"
@@ -245,7 +246,7 @@ def test_a_dataset_without_labels_is_reported_not_refused(tmp_path: Path) -> Non
 
 def test_the_list_of_problems_is_capped_and_counted_on(tmp_path: Path) -> None:
     report = yolo.check_folder(dataset(tmp_path, "9 0.5 0.5 0.2 0.2\n" * 250))
-    assert len(report.problems) == yolo.MAX_PROBLEMS
+    assert len(report.problems) == MAX_PROBLEMS
     assert report.problem_count == 250
     assert report.problems[-1] == Problem(
         "labels/train/a.txt", 100, "class 9 does not exist; there are 2 classes, 0 to 1"

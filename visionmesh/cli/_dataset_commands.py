@@ -16,7 +16,9 @@ from visionmesh.cli._options import MeshOptions, Output, OutputOption
 from visionmesh.cli._run import Exit, run
 from visionmesh.cli._sending import Sending
 from visionmesh.client import AsyncClient
-from visionmesh.datasets import archives, yolo
+from visionmesh.datasets import archives
+from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.report import DatasetReport
 from visionmesh.v1 import dataset_pb2
 
 SourceArgument = Annotated[
@@ -112,26 +114,29 @@ def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
 
     Exit code 2 if something is wrong with it.
     """
+    layout: Format | None = None
     try:
-        report = _report(source)
+        layout, report = _report(source)
     except archives.BadArchive as bad:
-        report = yolo.DatasetReport()
+        report = DatasetReport()
         report.add_problem(source.name, 0, str(bad))
     if output is Output.TABLE:
-        data_console().print(report_view(source, report))
+        data_console().print(report_view(source, layout, report))
     else:
-        print(json.dumps(asdict(report), indent=2 if output is Output.JSON else None, ensure_ascii=False))
+        told = {"format": layout.name if layout else None, **asdict(report)}
+        print(json.dumps(told, indent=2 if output is Output.JSON else None, ensure_ascii=False))
     if report.problem_count:
         raise typer.Exit(Exit.REFUSED)
 
 
-def _report(source: Path) -> yolo.DatasetReport:
+def _report(source: Path) -> tuple[Format, DatasetReport]:
     if source.is_dir():
-        return yolo.check_folder(source, open_images=True)
+        layout = format_of(source)
+        return layout, layout.check(source, open_images=True)
     with tempfile.TemporaryDirectory(prefix="visionmesh-") as folder:
         with status_console().status(f"Unpacking {source.name}…"):
             archives.unpack(source, Path(folder) / "files")
-        return yolo.check_folder(Path(folder) / "files", open_images=True)
+        return _report(Path(folder) / "files")
 
 
 def delete(datasets: DatasetsArgument, mesh: MeshOptions) -> None:

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from visionmesh.cli import _words
 from visionmesh.cli._tables import plain_table
-from visionmesh.datasets import yolo
+from visionmesh.datasets.formats import Format
+from visionmesh.datasets.report import DatasetReport
 from visionmesh.v1 import dataset_pb2, vision_pb2
 
 _SPLITS = ("train", "val", "test")
@@ -48,9 +49,11 @@ def dataset_view(dataset: dataset_pb2.Dataset) -> Group:
     return Group(Text(head, style="bold"), _classes(dataset.class_names), splits)
 
 
-def report_view(source: Path, report: yolo.DatasetReport) -> Group:
-    """What a check of `source` found."""
+def report_view(source: Path, layout: Format | None, report: DatasetReport) -> Group:
+    """What a check of `source` found; it has no layout if it could not be unpacked."""
     parts: list[RenderableType] = []
+    if layout is not None:
+        parts.append(Text(f"layout   {layout.name}, for {layout.task}"))
     if report.splits:
         splits = plain_table("SPLIT", *_NUMBERS, right=_NUMBERS)
         for split in report.splits:

@@ -1,5 +1,6 @@
 """Which image files are read, told from their headers: nothing is decoded here."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
@@ -85,6 +86,21 @@ def training_problem(path: Path) -> str | None:
     if min(width, height) < MIN_SIDE:
         return f"its {width} x {height} pixels are too few; each side needs {MIN_SIDE} at least"
     return None
+
+
+def images_below(folder: Path, suffixes: frozenset[str] = TRAINING_SUFFIXES) -> list[Path]:
+    """Files below `folder` that end as images do, sorted by path."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+
+
+def refused_images(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Each image below `folder` on which nothing here would train, and why; reads headers only."""
+    for image in images_below(folder):
+        if (problem := training_problem(image)) is not None:
+            yield image, problem
+    for other in images_below(folder, REFUSED_SUFFIXES):
+        wanted = ", ".join(sorted(TRAINING_SUFFIXES))
+        yield other, f"{other.suffix} is not trained on; save it as one of {wanted}"
 
 
 def _unknown(path: Path, formats: tuple[str, ...]) -> str:

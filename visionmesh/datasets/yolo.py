@@ -9,62 +9,17 @@ read too, and `valid` is taken for `val`.
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from visionmesh.datasets import _names
-from visionmesh.datasets.images import REFUSED_SUFFIXES, TRAINING_SUFFIXES, training_problem
+from visionmesh.datasets.images import images_below, refused_images
+from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
 
-SPLITS = ("train", "val", "test")
-MAX_PROBLEMS = 100
-
-_FOLDERS = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 _FIELDS = 5
 _MAX_LABEL_BYTES = 16 * 2**20  # a line has about 40 bytes: some 400,000 objects in one image
 _SHOWN = 40
 _CLASS = re.compile(r"[0-9]{1,9}")
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,9})?")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with a file."""
-
-    file: str
-    """Path within the dataset, with slashes."""
-    line: int
-    """From 1; 0 for the file as a whole."""
-    message: str
-    """What is wrong and what would be right."""
-
-
-@dataclass(frozen=True)
-class SplitReport:
-    """What is in one split."""
-
-    name: str
-    images: int
-    labelled_images: int
-    """Images with a label file, an empty one included."""
-    instances: int
-
-
-@dataclass
-class DatasetReport:
-    """What a dataset holds, and what is wrong with it."""
-
-    class_names: list[str] = field(default_factory=list)
-    splits: list[SplitReport] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    """The first hundred."""
-    problem_count: int = 0
-    """All of them."""
-
-    def add_problem(self, file: str, line: int, message: str) -> None:
-        """Note a problem."""
-        self.problem_count += 1
-        if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(file, line, message))
 
 
 def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
@@ -96,11 +51,7 @@ def read_class_names(folder: Path) -> list[str]:
 def images_of(folder: Path, split: str) -> list[Path]:
     """The images of one split, sorted by path; empty if there is no such split."""
     found = _image_folder(folder, split)
-    return [] if found is None else _images_in(found)
-
-
-def _images_in(folder: Path, suffixes: frozenset[str] = TRAINING_SUFFIXES) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file())
+    return [] if found is None else images_below(found)
 
 
 def _image_folder(folder: Path, split: str) -> Path | None:
@@ -109,7 +60,7 @@ def _image_folder(folder: Path, split: str) -> Path | None:
 
 def _candidates(folder: Path, split: str, content: str) -> list[Path]:
     """Folders that may hold the `content` ("images" or "labels") of a split, the first one preferred."""
-    names = _FOLDERS.get(split, (split,))
+    names = SPLIT_FOLDERS.get(split, (split,))
     places = [place for name in names for place in (folder / content / name, folder / name / content)]
     return [place for place in places if place.is_dir()]
 
@@ -118,7 +69,7 @@ def _refuse_second_folders(folder: Path, split: str, report: DatasetReport) -> N
     """Only one place is read for each split: what lies at another would be left out in silence."""
     images = _candidates(folder, split, "images")
     for place in images[1:]:
-        if _images_in(place):
+        if images_below(place):
             text = f"split {split!r} is already in {_shown(images[0], folder)}; move these images there"
             report.add_problem(_shown(place, folder), 0, text)
     read = [_label_folder(place, folder) for place in images]
@@ -144,29 +95,18 @@ def _label_folder(images: Path, folder: Path) -> Path:
 def standard_path(path: str) -> str:
     """Where a file belongs in the first layout: valid/labels/a.txt becomes labels/val/a.txt."""
     parts = list(PurePosixPath(path).parts)
-    known = {alias: split for split, aliases in _FOLDERS.items() for alias in aliases}
-    if len(parts) > 2 and parts[0] in known and parts[1] in {"images", "labels"}:
+    if len(parts) > 2 and split_of(parts[0]) and parts[1] in {"images", "labels"}:
         parts[0], parts[1] = parts[1], parts[0]
-    if len(parts) > 2 and parts[0] in {"images", "labels"} and parts[1] in known:
-        parts[1] = known[parts[1]]
+    if len(parts) > 2 and parts[0] in {"images", "labels"}:
+        parts[1] = split_of(parts[1]) or parts[1]
     return "/".join(parts)
-
-
-def standardize(folder: Path) -> None:
-    """Move files to where `standard_path` says."""
-    for path in [path for path in folder.rglob("*") if path.is_file()]:
-        name = path.relative_to(folder).as_posix()
-        wanted = standard_path(name)
-        if wanted != name:
-            (folder / wanted).parent.mkdir(parents=True, exist_ok=True)
-            path.rename(folder / wanted)
 
 
 def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport | None:
     images_folder = _image_folder(folder, split)
     if images_folder is None:
         return None
-    images = _images_in(images_folder)
+    images = images_below(images_folder)
     labels_folder = _label_folder(images_folder, folder)
     expected: dict[Path, Path] = {}
     for image in images:
@@ -189,15 +129,9 @@ def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport
 
 def _check_images(folder: Path, split: str, report: DatasetReport) -> None:
     place = _image_folder(folder, split)
-    if place is None:
-        return
-    for image in _images_in(place):
-        problem = training_problem(image)
-        if problem is not None:
+    if place is not None:
+        for image, problem in refused_images(place):
             report.add_problem(_shown(image, folder), 0, problem)
-    for other in _images_in(place, REFUSED_SUFFIXES):
-        text = f"{other.suffix} is not trained on; save it as one of {', '.join(sorted(TRAINING_SUFFIXES))}"
-        report.add_problem(_shown(other, folder), 0, text)
 
 
 def _check_labels(path: Path, name: str, report: DatasetReport) -> int:

@@ -86,7 +86,7 @@ CREATED: Table = {
     "dataset without labels": bad(
         job(lambda w: train(w.unlabelled)),
         Reason.DATASET_UNLABELLED, "job.train.dataset", "no labelled object",
-        "Put label files into labels/train/",
+        "Add labels to that split",
     ),
     "validation on a split without labels": bad(
         job(lambda w: job_pb2.Job(validate=job_pb2.ValidateSpec(
