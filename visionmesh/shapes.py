@@ -78,6 +78,26 @@ def write_shapes(
     (folder / "data.yaml").write_text(_data_yaml(list(splits)))
 
 
+def write_class_folders(
+    folder: Path, *, train: int = 96, val: int = 32, test: int = 16, size: int = 64, seed: int = 0
+) -> None:
+    """Write a classification dataset below `folder`: {split}/{class}/*.jpg with one shape in each.
+
+    The classes take turns. `size` is as in `write_shapes`.
+    """
+    if size < 32:
+        raise ValueError(f"size is {size}; shapes need images of at least 32 pixels")
+    for split, count in (("train", train), ("val", val), ("test", test)):
+        rng = Random(f"{seed}/{split}")  # noqa: S311 - pictures, not secrets
+        for index in range(count):
+            class_id = index % len(CLASS_NAMES)
+            place = folder / split / CLASS_NAMES[class_id]
+            place.mkdir(parents=True, exist_ok=True)
+            side = rng.uniform(0.4, 0.7) * size
+            shape = Shape(class_id, rng.uniform(1, size - side - 1), rng.uniform(1, size - side - 1), side)
+            _draw(rng, [shape], size).save(place / f"{index:05}.jpg", quality=_JPEG_QUALITY)
+
+
 def _data_yaml(splits: list[str]) -> str:
     paths = "".join(f"{split}: images/{split}\n" for split in splits)
     names = "".join(f"  {class_id}: {name}\n" for class_id, name in enumerate(CLASS_NAMES))
@@ -138,9 +158,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m visionmesh.shapes", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to write; made if it is not there")
     parser.add_argument("--seed", type=int, default=0, help="another seed gives other images (default 0)")
+    parser.add_argument("--classes", action="store_true", help="one shape an image, in class folders")
     options = parser.parse_args()
-    write_shapes(options.folder, seed=options.seed)
-    print(f"A YOLO dataset of circles, squares and triangles is in {options.folder}.")
+    write = write_class_folders if options.classes else write_shapes
+    write(options.folder, seed=options.seed)
+    kind = "dataset of class folders" if options.classes else "YOLO dataset"
+    print(f"A {kind} with circles, squares and triangles is in {options.folder}.")
 
 
 if __name__ == "__main__":

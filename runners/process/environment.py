@@ -51,7 +51,7 @@ class JobEnvironment:
     model_name: str | None = None
     """A model of the manifest (MODEL_NAME); the framework's default where there is no checkpoint either."""
 
-    task: str = "detect"
+    task: str | None = None
     """detect, segment, classify, pose or obb (TASK)."""
 
     epochs: int = 100
@@ -84,7 +84,7 @@ class JobEnvironment:
     cpu_threads: int | None = None
     """Threads to compute with on a CPU, at least 1 (CPU_THREADS); all cores by default."""
 
-    primary_metric: str = "mAP50-95"
+    primary_metric: str | None = None
     """Canonical metric that says which epoch is best (PRIMARY_METRIC)."""
 
     primary_metric_mode: str = "max"

@@ -13,10 +13,8 @@ from pathlib import Path
 import yaml
 
 from runners.process.errors import UserError
-from visionmesh.datasets.report import DatasetReport
+from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
 from visionmesh.datasets.yolo import check_folder, images_of
-
-_SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True)
@@ -41,9 +39,11 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
             f"DATASET_PATH is {where}. Set it to a folder with images/train, labels/train and data.yaml."
         )
     report = check_folder(folder)
-    _refuse_problems(report)
+    refuse_problems(report)
     for split in splits:
-        _refuse_unlabelled(report, split)
+        add = f"Add images/{split} and labels/{split}."
+        lines = "with one line per object: class x_center y_center width height."
+        refuse_unlabelled(report, split, add, f"Add labels/{split}/*.txt {lines}")
     view = work / "dataset"
     shutil.rmtree(view, ignore_errors=True)  # a killed attempt may have left it
     lists = {split: str(_link_split(folder.absolute(), view, split)) for split in splits}
@@ -54,39 +54,6 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
     data_yaml = view / "data.yaml"
     data_yaml.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
     return Dataset(data_yaml, tuple(report.class_names))
-
-
-def _refuse_problems(report: DatasetReport) -> None:
-    if not report.problems:
-        return
-    violations = [
-        (f"{problem.file}:{problem.line}" if problem.line else str(problem.file), problem.message)
-        for problem in report.problems
-    ]
-    shown = "; ".join(f"{field}: {message}" for field, message in violations[:_SHOWN_PROBLEMS])
-    more = report.problem_count - _SHOWN_PROBLEMS
-    raise UserError(
-        f"The dataset has {report.problem_count} problems: {shown}"
-        + (f" (and {more} more)" if more > 0 else ""),
-        reason="DATASET_INVALID",
-        violations=violations,
-    )
-
-
-def _refuse_unlabelled(report: DatasetReport, split: str) -> None:
-    found = next((item for item in report.splits if item.name == split), None)
-    if found is None:
-        there = ", ".join(item.name for item in report.splits) or "none"
-        raise UserError(
-            f"The dataset has no split {split!r}; it has: {there}. Add images/{split} and labels/{split}.",
-            reason="DATASET_INVALID",
-        )
-    if not found.instances:
-        raise UserError(
-            f"None of the {found.images} images of split {split!r} has a labelled object. Add "
-            f"labels/{split}/*.txt with one line per object: class x_center y_center width height.",
-            reason="DATASET_UNLABELLED",
-        )
 
 
 def _link_split(folder: Path, view: Path, split: str) -> Path:

@@ -26,7 +26,8 @@ _PER_CLASS = ("precision", "recall", "mAP50", "mAP50-95")
 
 def evaluate(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
     """Measure by `environment`, and leave pictures of the confusion matrix below its output path."""
-    from runners.ultralytics import checkpoints, confusion
+    from runners.pytorch import confusion
+    from runners.ultralytics import checkpoints
 
     emitter.stage(vision_pb2.STAGE_STARTING, "checking the dataset")
     work = environment.output_path.absolute() / "work"
@@ -56,7 +57,7 @@ def measure(
     commands: Commands,
 ) -> result_pb2.ValidationResult:
     """Measure `checkpoint` on one split. Raises Stopped within a batch of a stop."""
-    from runners.ultralytics import threads
+    from runners.pytorch import threads
     from runners.ultralytics.validator import Measuring
 
     progress = _Progress(environment.batch_size, emitter, commands)

@@ -12,10 +12,8 @@ from visionmesh.v1 import runner_pb2
 
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
-    *(
-        f"runners.ultralytics.{name}"
-        for name in ("reporter", "validator", "confusion", "predictor", "overlays")
-    ),
+    *(f"runners.ultralytics.{name}" for name in ("reporter", "validator", "predictor")),
+    *(f"runners.pytorch.{name}" for name in ("confusion", "inference")),
     "torch._inductor.config",  # torch imports it for seconds when it is made deterministic
 )
 
@@ -40,23 +38,16 @@ class Ultralytics(Framework):
     def device(self, environment: JobEnvironment) -> str:
         """cpu, mps or cuda:{index}; the first GPU if there is one and nothing is said."""
         self._isolate()
-        import torch
+        from runners.pytorch import device
 
-        wanted = environment.device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-        if wanted.startswith("cuda"):
-            return _cuda(wanted, torch.cuda.device_count() if torch.cuda.is_available() else 0)
-        if wanted == "mps" and not torch.backends.mps.is_available():
-            raise UserError("DEVICE is 'mps', which this machine does not have. Use cpu, or leave it out.")
-        if wanted not in ("cpu", "mps"):
-            raise UserError(f"DEVICE is {wanted!r}; it must be cpu, mps, cuda or cuda:0.")
-        return wanted
+        return device.choose(environment.device)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Train, validate or infer."""
         self._isolate()
         from runners.ultralytics import evaluate, logs, predict, train
 
-        if environment.task != "detect":
+        if environment.task not in (None, "detect"):
             raise UserError(
                 f"This version trains and runs detectors; TASK is {environment.task!r}. Use detect.",
                 reason="UNSUPPORTED",
@@ -70,12 +61,3 @@ class Ultralytics(Framework):
             isolation.isolate()
             isolation.silence()
             Ultralytics._isolated = True
-
-
-def _cuda(wanted: str, count: int) -> str:
-    index = wanted.removeprefix("cuda").removeprefix(":") or "0"
-    if "," in index:
-        raise UserError(f"DEVICE is {wanted!r}; one job uses one GPU in this version. Name one, as cuda:0.")
-    if not index.isdecimal() or int(index) >= count:
-        raise UserError(f"DEVICE is {wanted!r}, but there are {count} GPUs here. Use cpu, or leave it out.")
-    return f"cuda:{index}"

@@ -9,8 +9,9 @@ from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.rates import Rate
-from runners.ultralytics import checkpoints, threads
-from runners.ultralytics.metrics import Epoch, History
+from runners.pytorch import threads
+from runners.pytorch.history import Epoch, History
+from runners.ultralytics import checkpoints
 from runners.ultralytics.trainer import Callbacks, Training
 from visionmesh.names import artifact_name
 from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, vision_pb2

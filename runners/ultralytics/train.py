@@ -12,6 +12,7 @@ from runners.process.entry import run
 from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
 from runners.process.hyperparameters import with_types
+from runners.pytorch.history import History
 from runners.ultralytics import dataset, manifest, metrics
 from visionmesh.v1 import progress_pb2, vision_pb2
 
@@ -55,7 +56,8 @@ def _train(
     from runners.ultralytics.reporter import Reporter
 
     environment, start = _starting_point(environment, work, emitter)
-    history = metrics.History(environment.primary_metric, environment.primary_metric_mode)
+    primary_metric = environment.primary_metric or metrics.DEFAULT_METRIC
+    history = History(primary_metric, environment.primary_metric_mode)
     if environment.resume:
         _read_past(start, history, work)
     reporter = Reporter(environment, history, emitter, commands)
@@ -175,7 +177,7 @@ def _model_name(environment: JobEnvironment) -> str:
 
 
 def _check_primary_metric(environment: JobEnvironment) -> None:
-    if environment.primary_metric not in metrics.PRIMARY_METRICS:
+    if (environment.primary_metric or metrics.DEFAULT_METRIC) not in metrics.PRIMARY_METRICS:
         raise UserError(
             f"PRIMARY_METRIC is {environment.primary_metric!r}, which a detector does not have. "
             f"Use one of {', '.join(metrics.PRIMARY_METRICS)}."
@@ -219,12 +221,12 @@ def _check_resumable(start: "Checkpoint | None") -> None:
         )
 
 
-def _read_past(start: "Checkpoint | None", history: metrics.History, work: Path) -> None:
+def _read_past(start: "Checkpoint | None", history: History, work: Path) -> None:
     """Take over what the checkpoint remembers, and hand it on to the checkpoints to come."""
     if start is None:
         return
     results = start.content.get("train_results") or {}
-    history.read_results(results)
+    metrics.read_results(history, results)
     # ultralytics puts this file into each checkpoint, and would begin a new one.
     (work / "run").mkdir(parents=True, exist_ok=True)
     with (work / "run" / "results.csv").open("w", newline="") as file:
@@ -234,7 +236,7 @@ def _read_past(start: "Checkpoint | None", history: metrics.History, work: Path)
 
 
 def _finished_before(
-    environment: JobEnvironment, start: "Checkpoint", history: metrics.History, emitter: Emitter
+    environment: JobEnvironment, start: "Checkpoint", history: History, emitter: Emitter
 ) -> None:
     """The attempt before ended after its last epoch: only the rest is to be done."""
     from runners.ultralytics import checkpoints
@@ -253,7 +255,8 @@ def _measure_best(
     commands: Commands,
 ) -> None:
     """A confusion matrix of the best checkpoint on the validation split."""
-    from runners.ultralytics import checkpoints, confusion, evaluate
+    from runners.pytorch import confusion
+    from runners.ultralytics import checkpoints, evaluate
 
     best = environment.output_path / "best.pt"
     if not best.exists():

@@ -6,20 +6,19 @@ starts processes.
 
 import math
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from job_recorder import JobRun
 from PIL import Image
 
-from runners.process.commands import Commands
-from runners.process.emitter import Emitter
-from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
 from runners.ultralytics.framework import Ultralytics
 from visionmesh.shapes import CLASS_NAMES, write_shapes
-from visionmesh.v1 import process_pb2, progress_pb2, result_pb2
+from visionmesh.v1 import progress_pb2, result_pb2
 
 pytestmark = [
     # What torch and ultralytics warn of is theirs to mend.
@@ -42,52 +41,7 @@ QUICK = {
 }
 
 
-class Quiet(Commands):
-    """Never stops, or at the n-th look."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.left = stop_at
-
-    def poll(self) -> None:
-        if self.left is not None:
-            self.left -= 1
-            if self.left <= 0:
-                raise Stopped("Enough.")
-
-
-class Run:
-    """One job, and what it said."""
-
-    def __init__(self, stop_at: int | None = None, **settings: Any) -> None:
-        self.events: list[process_pb2.ProcessEvent] = []
-        self.environment = JobEnvironment(**settings)
-        self.environment.output_path.mkdir(parents=True, exist_ok=True)
-        self.commands = Quiet(stop_at)
-
-    def go(self) -> "Run":
-        Ultralytics().run(self.environment, Emitter(self.take), self.commands)
-        return self
-
-    def take(self, event: Any) -> None:
-        self.events.append(event)
-
-    def updates(self, name: str) -> list[Any]:
-        return [
-            getattr(event.progress, name)
-            for event in self.events
-            if event.WhichOneof("event") == "progress" and event.progress.HasField(name)
-        ]
-
-    def results(self, name: str) -> list[Any]:
-        return [
-            getattr(event.result, name)
-            for event in self.events
-            if event.WhichOneof("event") == "result" and event.result.HasField(name)
-        ]
-
-    @property
-    def files(self) -> list[process_pb2.OutputFile]:
-        return [event.file for event in self.events if event.WhichOneof("event") == "file"]
+Run = partial(JobRun, Ultralytics())
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +59,7 @@ def few_shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> JobRun:
     """A training that has learned its shapes."""
     return Run(
         kind="train",
@@ -123,12 +77,12 @@ def trained(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     ).go()
 
 
-def short_training(dataset: Path, output: Path, **settings: Any) -> Run:
+def short_training(dataset: Path, output: Path, **settings: Any) -> JobRun:
     values = {"epochs": 3, "batch_size": 8, "image_size": 32, "model_name": "yolov8n", **settings}
     return Run(kind="train", dataset_path=dataset, output_path=output, **values)
 
 
-def test_every_epoch_is_told_once_with_its_metrics(trained: Run) -> None:
+def test_every_epoch_is_told_once_with_its_metrics(trained: JobRun) -> None:
     epochs = trained.updates("epoch_completed")
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
     assert {epoch.total_epochs for epoch in epochs} == {5}
@@ -143,7 +97,7 @@ def test_every_epoch_is_told_once_with_its_metrics(trained: Run) -> None:
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"] / 2
 
 
-def test_it_learned(trained: Run) -> None:
+def test_it_learned(trained: JobRun) -> None:
     best = trained.results("training")[-1]
     assert best.best_metrics["mAP50"] > 0.8
     assert best.epochs_completed == 5
@@ -155,7 +109,7 @@ def test_it_learned(trained: Run) -> None:
     assert dict(told[5].metrics) == dict(best.final_metrics)
 
 
-def test_batches_are_told_within_their_epoch(trained: Run) -> None:
+def test_batches_are_told_within_their_epoch(trained: JobRun) -> None:
     batches = [update for update in trained.updates("batch_progress") if update.epoch]
     assert {update.total_batches for update in batches} == {12}
     assert all(1 <= update.batch <= 12 for update in batches)
@@ -163,7 +117,7 @@ def test_batches_are_told_within_their_epoch(trained: Run) -> None:
     assert all(update.loss > 0 for update in batches)
 
 
-def test_checkpoints_are_published_by_period_and_at_the_end(trained: Run) -> None:
+def test_checkpoints_are_published_by_period_and_at_the_end(trained: JobRun) -> None:
     last = [file for file in trained.files if file.artifact == "last"]
     assert [file.checkpoint.epoch for file in last] == [2, 4, 5]
     assert all(file.checkpoint.resumable for file in last)
@@ -174,7 +128,7 @@ def test_checkpoints_are_published_by_period_and_at_the_end(trained: Run) -> Non
     assert {file.kind for file in best + last} == {result_pb2.ARTIFACT_KIND_CHECKPOINT}
 
 
-def test_what_is_announced_is_there_and_nothing_else(trained: Run) -> None:
+def test_what_is_announced_is_there_and_nothing_else(trained: JobRun) -> None:
     output = trained.environment.output_path
     assert {file.path for file in trained.files} == {path.name for path in output.iterdir()}
     for name in ("confusion_matrix.png", "confusion_matrix_normalized.png"):
@@ -183,12 +137,12 @@ def test_what_is_announced_is_there_and_nothing_else(trained: Run) -> None:
             assert min(picture.size) > 400
 
 
-def test_the_dataset_is_left_as_it_was(trained: Run, shapes: Path) -> None:
+def test_the_dataset_is_left_as_it_was(trained: JobRun, shapes: Path) -> None:
     assert sorted(path.name for path in shapes.iterdir()) == ["data.yaml", "images", "labels"]
     assert list(shapes.rglob("*.cache")) == []
 
 
-def test_log_lines_carry_no_terminal_codes(trained: Run) -> None:
+def test_log_lines_carry_no_terminal_codes(trained: JobRun) -> None:
     lines = [line.message for line in trained.updates("log_line")]
     assert lines
     assert not any("\x1b" in line for line in lines)
@@ -233,7 +187,7 @@ def test_a_stop_in_the_middle_keeps_what_there_is_and_resumes(few_shapes: Path, 
 
 @pytest.mark.parametrize("left", ["garbage", "stripped", "nothing"])
 def test_a_new_attempt_with_an_unusable_checkpoint_starts_anew(
-    few_shapes: Path, tmp_path: Path, trained: Run, left: str
+    few_shapes: Path, tmp_path: Path, trained: JobRun, left: str
 ) -> None:
     checkpoint = tmp_path / "last.pt"
     if left == "garbage":
@@ -273,7 +227,7 @@ def test_the_primary_metric_chooses_the_best(few_shapes: Path, tmp_path: Path) -
     assert run.results("training")[-1].best_epoch == losses.index(min(losses)) + 1
 
 
-def test_validation_measures_what_was_learned(trained: Run, shapes: Path, tmp_path: Path) -> None:
+def test_validation_measures_what_was_learned(trained: JobRun, shapes: Path, tmp_path: Path) -> None:
     run = Run(
         kind="validate",
         job_id="validate-1",
@@ -325,7 +279,7 @@ def pictures(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def inference(trained: Run, pictures: Path, output: Path, **settings: Any) -> Run:
+def inference(trained: JobRun, pictures: Path, output: Path, **settings: Any) -> JobRun:
     return Run(
         kind="infer",
         job_id="infer-1",
@@ -337,7 +291,7 @@ def inference(trained: Run, pictures: Path, output: Path, **settings: Any) -> Ru
 
 
 def test_each_image_has_its_prediction_and_broken_ones_their_error(
-    trained: Run, pictures: Path, tmp_path: Path
+    trained: JobRun, pictures: Path, tmp_path: Path
 ) -> None:
     run = inference(trained, pictures, tmp_path / "out", save_overlays=True).go()
     predictions = run.results("prediction")
@@ -372,7 +326,7 @@ def test_each_image_has_its_prediction_and_broken_ones_their_error(
     assert (progress.images_done, progress.images_total, progress.images_failed) == (5, 5, 2)
 
 
-def test_boxes_stand_in_the_image_as_it_is_shown(trained: Run, pictures: Path, tmp_path: Path) -> None:
+def test_boxes_stand_in_the_image_as_it_is_shown(trained: JobRun, pictures: Path, tmp_path: Path) -> None:
     """2.jpg is stored lying; upright it is 0.jpg with a grey margin on its right."""
     run = inference(trained, pictures, tmp_path / "out").go()
     upright, turned = run.results("prediction")[0], run.results("prediction")[2]
@@ -414,7 +368,9 @@ STORED = {
 }
 
 
-def test_boxes_are_the_same_however_the_camera_was_held(trained: Run, turned: Path, tmp_path: Path) -> None:
+def test_boxes_are_the_same_however_the_camera_was_held(
+    trained: JobRun, turned: Path, tmp_path: Path
+) -> None:
     found = {}
     for split in ("val", "test"):
         images = turned / "images" / split
@@ -426,7 +382,7 @@ def test_boxes_are_the_same_however_the_camera_was_held(trained: Run, turned: Pa
 
 
 def test_labels_of_turned_images_are_those_of_the_image_as_it_is_shown(
-    trained: Run, turned: Path, tmp_path: Path
+    trained: JobRun, turned: Path, tmp_path: Path
 ) -> None:
     """ultralytics reads what it trains and measures on by OpenCV, which turns images as Pillow does."""
     measured = {}
@@ -453,7 +409,7 @@ def iou(a: result_pb2.BoundingBox, b: result_pb2.BoundingBox) -> float:
     return width * height / (sum(areas) - width * height)
 
 
-def test_an_image_is_predicted_alike_in_any_company(trained: Run, pictures: Path, tmp_path: Path) -> None:
+def test_an_image_is_predicted_alike_in_any_company(trained: JobRun, pictures: Path, tmp_path: Path) -> None:
     alone = inference(trained, pictures, tmp_path / "a", batch_size=1).go().results("prediction")
     together = inference(trained, pictures, tmp_path / "b", batch_size=5).go().results("prediction")
     for one, other in zip(alone[:3], together[:3], strict=True):
@@ -464,14 +420,14 @@ def test_an_image_is_predicted_alike_in_any_company(trained: Run, pictures: Path
 
 
 def test_a_new_attempt_goes_on_after_the_last_durable_image(
-    trained: Run, pictures: Path, tmp_path: Path
+    trained: JobRun, pictures: Path, tmp_path: Path
 ) -> None:
     run = inference(trained, pictures, tmp_path / "out", first_image_index=2).go()
     assert [prediction.index for prediction in run.results("prediction")] == [2, 3, 4]
     assert run.updates("images_progress")[-1].images_done == 5
 
 
-def test_a_stopped_inference_keeps_its_totals(trained: Run, pictures: Path, tmp_path: Path) -> None:
+def test_a_stopped_inference_keeps_its_totals(trained: JobRun, pictures: Path, tmp_path: Path) -> None:
     run = inference(trained, pictures, tmp_path / "out", stop_at=2)
     with pytest.raises(Stopped):
         run.go()
@@ -479,7 +435,7 @@ def test_a_stopped_inference_keeps_its_totals(trained: Run, pictures: Path, tmp_
     assert run.results("inference")[-1].total_images == 2
 
 
-def test_a_training_can_start_from_a_checkpoint(trained: Run, shapes: Path, tmp_path: Path) -> None:
+def test_a_training_can_start_from_a_checkpoint(trained: JobRun, shapes: Path, tmp_path: Path) -> None:
     run = Run(
         kind="train",
         dataset_path=shapes,
@@ -494,7 +450,7 @@ def test_a_training_can_start_from_a_checkpoint(trained: Run, shapes: Path, tmp_
     assert run.results("training")[-1].best_metrics["mAP50"] > 0.7
 
 
-def refused(run: Run) -> UserError:
+def refused(run: JobRun) -> UserError:
     with pytest.raises(UserError) as caught:
         run.go()
     assert run.updates("epoch_completed") == []
@@ -524,7 +480,7 @@ def test_a_dataset_without_labels_is_refused(tmp_path: Path) -> None:
     assert refused(short_training(tmp_path / "data", tmp_path / "out")).reason == "DATASET_UNLABELLED"
 
 
-def test_a_split_that_is_not_there_is_refused(trained: Run, few_shapes: Path, tmp_path: Path) -> None:
+def test_a_split_that_is_not_there_is_refused(trained: JobRun, few_shapes: Path, tmp_path: Path) -> None:
     run = Run(
         kind="validate",
         split="test",
@@ -592,7 +548,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(pictures: Path, tmp_path: Path)
     assert "weights.pt is not a checkpoint" in str(refused(run))
 
 
-def test_a_stripped_checkpoint_cannot_be_resumed(trained: Run, shapes: Path, tmp_path: Path) -> None:
+def test_a_stripped_checkpoint_cannot_be_resumed(trained: JobRun, shapes: Path, tmp_path: Path) -> None:
     best = trained.environment.output_path / "best.pt"
     run = short_training(shapes, tmp_path / "out", resume=True, checkpoint_path=best)
     assert "holds no optimizer and epoch" in str(refused(run))

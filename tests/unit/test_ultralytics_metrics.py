@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from runners.ultralytics.metrics import Epoch, History, canonical
+from runners.pytorch.history import Epoch, History
+from runners.ultralytics.metrics import canonical, read_results
 
 
 def test_names_are_canonical_and_losses_are_summed() -> None:
@@ -58,14 +59,15 @@ def test_the_first_of_the_best_is_best(mode: str, values: list[float], best: int
 
 def test_a_checkpoint_remembers_its_epochs() -> None:
     history = History("mAP50", "max")
-    history.read_results(
+    read_results(
+        history,
         {
             "epoch": [1, 2],
             "time": [1.0, 2.0],
             "train/box_loss": [3.0, 2.0],
             "metrics/mAP50(B)": [0.4, 0.3],
             "lr/pg0": [0.1, 0.1],
-        }
+        },
     )
     assert [epoch.number for epoch in history.epochs] == [1, 2]
     assert history.epochs[1].metrics == {"train/box_loss": 2.0, "train_loss": 2.0, "mAP50": 0.3}

@@ -92,7 +92,7 @@ CREATED: Table = {
         job(lambda w: job_pb2.Job(validate=job_pb2.ValidateSpec(
             dataset=w.dataset, split="extra", checkpoint=f"{w.running}/artifacts/best"))),
         Reason.DATASET_UNLABELLED, "job.validate.dataset", "split 'extra'",
-        "Put label files into labels/extra/",
+        "Add labels to that split",
     ),
     "epochs 0": bad(
         job(lambda w: train(w.dataset, epochs=0)), _BAD, "job.train.epochs", "got 0", "must be between 1 and",

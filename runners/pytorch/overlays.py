@@ -13,10 +13,11 @@ _COLOURS = (
     *("#d6477f", "#1f9db0", "#7a8c1e", "#5b6b7a", "#b5533c"),
 )
 _QUALITY = 90
+_CLASSES = 3  # of a classification, the likeliest
 
 
 def draw(image: np.ndarray, prediction: result_pb2.ImagePrediction, path: Path) -> None:
-    """Write `image` (height x width x 3, blue first) as JPEG with the boxes of `prediction` in it."""
+    """Write `image` (height x width x 3, blue first) as JPEG with the boxes or classes of `prediction`."""
     picture = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
     pen = ImageDraw.Draw(picture)
     line = max(2, round(max(picture.size) / 400))
@@ -31,5 +32,14 @@ def draw(image: np.ndarray, prediction: result_pb2.ImagePrediction, path: Path) 
         y = max(0.0, box.y_min - (bottom - top) - 6)
         pen.rectangle((x, y, x + right - left + 6, y + bottom - top + 6), fill=colour)
         pen.text((x + 3 - left, y + 3 - top), text, fill="white", font=font)
+    y = 0.0
+    for found in prediction.classifications[:_CLASSES]:
+        text = f"{found.class_name} {found.confidence:.2f}"
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        pen.rectangle(
+            (0, y, right - left + 6, y + bottom - top + 6), fill=_COLOURS[found.class_id % len(_COLOURS)]
+        )
+        pen.text((3 - left, y + 3 - top), text, fill="white", font=font)
+        y += bottom - top + 6
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, quality=_QUALITY)

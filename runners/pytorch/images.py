@@ -29,8 +29,8 @@ class ImageFile:
 class UnreadableImage(Exception):
     """An image cannot be decoded, or is too large to be."""
 
-    def __init__(self, image: ImageFile, why: str) -> None:
-        super().__init__(f"{Path(image.uri).name or image.uri} cannot be read: {why}")
+    def __init__(self, name: str, why: str) -> None:
+        super().__init__(f"{name} cannot be read: {why}")
 
     def status(self) -> status_pb2.Status:
         """The same for ImagePrediction.error."""
@@ -65,18 +65,24 @@ def read(image: ImageFile) -> np.ndarray:
 
     Raises UnreadableImage.
     """
+    pixels = np.asarray(load(image.path, Path(image.uri).name or image.uri))
+    return np.ascontiguousarray(pixels[..., ::-1])
+
+
+def load(path: Path, name: str = "") -> Image.Image:
+    """The picture as shown, in RGB with 8 bits. Raises UnreadableImage, which calls it `name`."""
+    name = name or path.name
     try:
-        with open_image(image.path) as opened:
+        with open_image(path) as opened:
             upright = ImageOps.exif_transpose(opened)
             upright.info.pop("transparency", None)  # what is behind it shows, as it does in training
-            pixels = np.asarray(_to_8_bits(upright).convert("RGB"))
+            return _to_8_bits(upright).convert("RGB")
     except BadImage as bad:
-        raise UnreadableImage(image, str(bad)) from bad
+        raise UnreadableImage(name, str(bad)) from bad
     except MemoryError:
         raise
     except Exception as error:  # decoders fail in many ways on broken files
-        raise UnreadableImage(image, f"{type(error).__name__}: {error}; send it again, whole") from error
-    return np.ascontiguousarray(pixels[..., ::-1])
+        raise UnreadableImage(name, f"{type(error).__name__}: {error}; send it again, whole") from error
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -62,8 +62,9 @@ def draw(matrix: result_pb2.ConfusionMatrix, path: Path, *, normalized: bool) ->
     axes.set_ylabel("predicted", color=_QUIET, labelpad=8)
     title = "Confusion matrix" + (", share of each true class" if normalized else "")
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=_INK, pad=24)
-    thresholds = f"confidence ≥ {matrix.confidence_threshold:.2f}, IoU ≥ {matrix.iou_threshold:.2f}"
-    axes.text(0, 1.015, thresholds, transform=axes.transAxes, fontsize=9, color=_QUIET, va="bottom")
+    if matrix.iou_threshold:  # of detection only
+        thresholds = f"confidence ≥ {matrix.confidence_threshold:.2f}, IoU ≥ {matrix.iou_threshold:.2f}"
+        axes.text(0, 1.015, thresholds, transform=axes.transAxes, fontsize=9, color=_QUIET, va="bottom")
     if size <= _MOST_NUMBERED:
         _write_numbers(axes, shown, top, normalized=normalized)
     bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.03)

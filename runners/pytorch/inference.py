@@ -1,0 +1,111 @@
+"""The loop over the images of an inference job, whatever looks at them."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from runners.process.commands import Commands
+from runners.process.emitter import Emitter
+from runners.process.environment import JobEnvironment
+from runners.process.errors import Stopped
+from runners.pytorch import images, overlays
+from runners.pytorch.images import ImageFile
+from visionmesh.names import artifact_name
+from visionmesh.v1 import process_pb2, result_pb2, vision_pb2
+
+
+class Predictor(Protocol):
+    """Looks at images."""
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
+        """One prediction per image (height x width x 3, blue first), without index and URI."""
+
+
+class Inference:
+    """Goes through the images batch by batch, and keeps the totals.
+
+    One event per image, in order of index, as soon as it is made. An image that cannot be read is an
+    error entry.
+    """
+
+    def __init__(
+        self,
+        environment: JobEnvironment,
+        predictor: Predictor,
+        listed: list[ImageFile],
+        emitter: Emitter,
+        commands: Commands,
+    ) -> None:
+        self._environment, self._predictor, self._listed = environment, predictor, listed
+        self._emitter, self._commands = emitter, commands
+        self._failed = 0
+        self._predicted = 0
+        self._inference_ms = 0.0
+        self._per_class: Counter[str] = Counter()
+        self._began = time.monotonic()
+
+    def run(self) -> None:
+        """Predict on every image. On Stopped the totals so far are published before it passes on."""
+        todo = self._listed[self._environment.first_image_index :]
+        size = self._environment.batch_size
+        try:
+            for start in range(0, len(todo), size):
+                self._commands.poll()
+                self._batch(todo[start : start + size])
+        except Stopped:
+            self._emitter.inference_result(self._totals())
+            raise
+        self._emitter.stage(vision_pb2.STAGE_FINISHING)
+        self._emitter.inference_result(self._totals())
+
+    def _batch(self, batch: list[ImageFile]) -> None:
+        pixels: dict[int, np.ndarray] = {}
+        broken: dict[int, result_pb2.ImagePrediction] = {}
+        for image in batch:
+            try:
+                pixels[image.index] = images.read(image)
+            except images.UnreadableImage as error:
+                broken[image.index] = result_pb2.ImagePrediction(error=error.status())
+        found = dict(zip(pixels, self._predictor.predict(list(pixels.values())), strict=True))
+        for image in batch:
+            prediction = broken.get(image.index) or found[image.index]
+            prediction.index, prediction.image_uri = image.index, image.uri
+            if image.index in found:
+                self._keep(pixels[image.index], prediction)
+            self._emitter.prediction(prediction)
+        self._failed += len(broken)
+        self._tell_progress()
+
+    def _keep(self, pixels: np.ndarray, prediction: result_pb2.ImagePrediction) -> None:
+        self._predicted += 1
+        self._inference_ms += prediction.timings.inference_ms
+        self._per_class.update(detection.class_name for detection in prediction.detections)
+        if not self._environment.save_overlays:
+            return
+        name = f"overlays/{prediction.index}.jpg"
+        overlays.draw(pixels, prediction, self._environment.output_path / name)
+        prediction.overlay_artifact = artifact_name(self._environment.job_id, name)
+        self._emitter.file(
+            process_pb2.OutputFile(
+                path=name, artifact=name, kind=result_pb2.ARTIFACT_KIND_OVERLAY, content_type="image/jpeg"
+            )
+        )
+
+    def _tell_progress(self) -> None:
+        now_done = self._predicted + self._failed
+        done, total = self._environment.first_image_index + now_done, len(self._listed)
+        seconds = time.monotonic() - self._began
+        self._emitter.images(done, total, self._failed, seconds / now_done * (total - done))
+
+    def _totals(self) -> result_pb2.InferenceResult:
+        """Of this attempt: predictions of earlier ones are in the store, not here."""
+        return result_pb2.InferenceResult(
+            total_images=self._predicted + self._failed,
+            failed_images=self._failed,
+            total_inference_time_ms=self._inference_ms,
+            avg_inference_time_ms=self._inference_ms / self._predicted if self._predicted else 0.0,
+            detections_per_class=self._per_class,
+        )

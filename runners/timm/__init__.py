@@ -1,0 +1,1 @@
+"""The timm framework: trains, validates and runs image classifiers; only this folder imports timm."""

@@ -1,0 +1,237 @@
+"""Classifiers: built by name, written as checkpoints, read back, asked."""
+
+import difflib
+import json
+import os
+import pickle
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from google.rpc import code_pb2
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from runners.process.errors import UserError
+from runners.timm import manifest
+from runners.timm.data import Preprocessing
+from visionmesh.v1 import result_pb2
+
+State = Mapping[str, torch.Tensor]
+_ABOUT = "visionmesh"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, and what one has to know to use it."""
+
+    name: str
+    """Of timm."""
+
+    class_names: tuple[str, ...]
+    """By class id."""
+
+    preprocessing: Preprocessing
+    network: nn.Module
+
+    def about(self) -> str:
+        """All but the network, as JSON."""
+        told = {
+            "framework": "timm",
+            "model": self.name,
+            "class_names": self.class_names,
+            "preprocessing": self.preprocessing.as_dict(),
+        }
+        return json.dumps(told)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds."""
+
+    path: Path
+    weights: State
+    about: Mapping[str, Any]
+    """What `Classifier.about` told; empty for weights from elsewhere."""
+    training: Mapping[str, Any]
+    """Optimizer, epochs and so on; empty if it cannot be resumed."""
+
+
+def build(
+    name: str | None, class_names: Sequence[str], size: int | None, settings: Mapping[str, Any]
+) -> Classifier:
+    """A new one with random weights. Raises UserError for an unknown name or what the model does not take."""
+    name = name or manifest.DEFAULT_MODEL
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, manifest.model_names(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UserError(f"timm has no model {name!r} here.{hint}", reason="UNKNOWN_MODEL")
+    chosen = {key: settings[key] for key in ("drop_rate", "drop_path_rate") if settings.get(key)}
+    own = timm.get_pretrained_cfg(name)
+    if size is not None and own is not None and own.fixed_input_size and own.input_size[-1] != size:
+        chosen["img_size"] = size
+    try:
+        network = timm.create_model(name, pretrained=False, num_classes=len(class_names), **chosen)
+    except (TypeError, ValueError, AssertionError) as error:
+        told = ", ".join(f"{key}={value}" for key, value in chosen.items()) or f"{len(class_names)} classes"
+        raise UserError(
+            f"{name} cannot be built with {told}: {error}. Leave that out, or choose another model.",
+            reason="BAD_HYPERPARAMETER",
+        ) from error
+    return Classifier(name, tuple(class_names), Preprocessing.of_model(network, size), network)
+
+
+def restore(checkpoint: Checkpoint) -> Classifier:
+    """The classifier that a checkpoint of this framework holds, in evaluation mode. Raises UserError."""
+    about = checkpoint.about
+    if not about:
+        text = "it does not say which model and classes it is for"
+        raise _unusable(checkpoint.path, text, "Use the best of a training of this mesh")
+    network = timm.create_model(
+        about["model"], pretrained=False, num_classes=len(about["class_names"]), **_size_of(about)
+    )
+    try:
+        network.load_state_dict(dict(checkpoint.weights))
+    except RuntimeError as error:
+        how = "Use it with the version of timm that wrote it"
+        raise _unusable(checkpoint.path, str(error), how) from error
+    preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    return Classifier(about["model"], tuple(about["class_names"]), preprocessing, network.eval())
+
+
+def _size_of(about: Mapping[str, Any]) -> dict[str, int]:
+    own, size = timm.get_pretrained_cfg(about["model"]), about["preprocessing"]["size"]
+    other = own is not None and own.fixed_input_size and own.input_size[-1] != size
+    return {"img_size": size} if other else {}
+
+
+def start_from(network: nn.Module, weights: State) -> list[str]:
+    """Take over the weights that fit by name and shape; the names of those that did not come from there.
+
+    Raises UserError if nothing fits.
+    """
+    own = network.state_dict()
+    shapes = {name: value.shape for name, value in own.items()}
+    fitting = {name: value for name, value in weights.items() if shapes.get(name) == value.shape}
+    if not any(value.ndim > 1 for value in fitting.values()):
+        text = "The checkpoint is of another model: none of its weights fits. Name the model that it is of."
+        raise UserError(text)
+    network.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def write_best(path: Path, classifier: Classifier, weights: State) -> None:
+    """Write weights and what one has to know as safetensors; `path` is replaced at once."""
+    scratch = path.with_name(f".{path.name}.new")
+    plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    save_file(plain, scratch, metadata={_ABOUT: classifier.about()})
+    os.replace(scratch, path)  # noqa: PTH105 - a path object's replace says the same
+
+
+def write_last(path: Path, classifier: Classifier, weights: State, training: Mapping[str, Any]) -> None:
+    """Write everything that a training needs to go on; `path` is replaced at once."""
+    scratch = path.with_name(f".{path.name}.new")
+    torch.save({_ABOUT: classifier.about(), "weights": dict(weights), "training": dict(training)}, scratch)
+    os.replace(scratch, path)  # noqa: PTH105 - as above
+
+
+def read(path: Path | None) -> Checkpoint:
+    """Read a checkpoint without executing anything of it.
+
+    Takes safetensors, and what torch's restricted unpickler reads. Raises UserError.
+    """
+    if path is None or not path.is_file():
+        where = "not set" if path is None else f"{str(path)!r}, which is no file"
+        raise UserError(
+            f"CHECKPOINT_PATH is {where}. Set it to a file such as the best.safetensors of a training.",
+            reason="CHECKPOINT_NOT_FOUND",
+        )
+    try:
+        return _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        how = "Use safetensors, or what a training of this mesh has written"
+        raise _unusable(path, str(error), how) from error
+
+
+def _is_safetensors(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{"
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        about = json.loads((file.metadata() or {}).get(_ABOUT, "{}"))
+    return Checkpoint(path, weights, about, {})
+
+
+def _read_pickle(path: Path) -> Checkpoint:
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(content, dict):
+        raise ValueError("it holds no weights by name")
+    if _ABOUT in content:
+        about = json.loads(content[_ABOUT])
+        return Checkpoint(path, content["weights"], about, content["training"])
+    weights = content.get("state_dict") or content.get("model") or content
+    if not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ValueError("it holds no weights by name")
+    return Checkpoint(path, weights, {}, {})
+
+
+def _unusable(path: Path, why: str, how: str) -> UserError:
+    first = why.strip().splitlines()[0].rstrip(".") if why.strip() else "no reason given"
+    return UserError(
+        f"{path.name} is not a checkpoint that can be used here: {first}. {how}.",
+        code=code_pb2.FAILED_PRECONDITION,
+    )
+
+
+class Asked:
+    """A classifier that looks at images."""
+
+    def __init__(self, classifier: Classifier, device: str, top_k: int) -> None:
+        self._classifier, self._device = classifier, device
+        self._top_k = min(top_k, len(classifier.class_names))
+        self._network = classifier.network.to(device).eval()
+        self._transform = classifier.preprocessing.transform()
+
+    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
+        """One prediction per image (height x width x 3, blue first), without index and URI."""
+        if not images:
+            return []
+        began = time.perf_counter()
+        pictures = [Image.fromarray(np.ascontiguousarray(image[..., ::-1])) for image in images]
+        batch = torch.stack([self._transform(picture) for picture in pictures]).to(self._device)
+        prepared = time.perf_counter()
+        with torch.inference_mode():
+            shares = self._network(batch).float().softmax(dim=1).cpu()
+        seen = time.perf_counter()
+        timings = result_pb2.Timings(
+            preprocess_ms=1000 * (prepared - began) / len(images),
+            inference_ms=1000 * (seen - prepared) / len(images),
+        )
+        confidences, classes = shares.topk(self._top_k)
+        return [
+            result_pb2.ImagePrediction(
+                width=picture.width,
+                height=picture.height,
+                classifications=[
+                    result_pb2.Classification(
+                        class_id=int(number),
+                        class_name=self._classifier.class_names[int(number)],
+                        confidence=float(confidence),
+                    )
+                    for confidence, number in zip(*row, strict=True)
+                ],
+                timings=timings,
+            )
+            for picture, row in zip(pictures, zip(confidences, classes, strict=True), strict=True)
+        ]

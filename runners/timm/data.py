@@ -1,0 +1,160 @@
+"""Images of class folders as batches of tensors."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from torch.utils.data import DataLoader, Dataset
+
+from runners.process.errors import UserError
+from runners.pytorch import images
+from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
+from visionmesh.datasets import class_folders
+
+Transform = Callable[[Image.Image], torch.Tensor]
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Images (batch x 3 x side x side) and class ids (batch)."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before the network sees it; a checkpoint keeps it."""
+
+    size: int
+    """Side of the square input in pixels."""
+
+    mean: tuple[float, ...]
+    """Of each channel, red first, in [0, 1]."""
+
+    std: tuple[float, ...]
+    """Of each channel."""
+
+    interpolation: str
+    """By timm's name."""
+
+    crop_pct: float
+    """Part of the shorter side that a central crop keeps."""
+
+    @classmethod
+    def of_model(cls, model: torch.nn.Module, size: int | None) -> "Preprocessing":
+        """As the model was designed, at `size` or its own."""
+        config = resolve_model_data_config(model)
+        return cls(
+            size or int(config["input_size"][-1]),
+            tuple(config["mean"]),
+            tuple(config["std"]),
+            str(config["interpolation"]),
+            float(config["crop_pct"]),
+        )
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "Preprocessing":
+        """What `as_dict` gave."""
+        return cls(**{**told, "mean": tuple(told["mean"]), "std": tuple(told["std"])})
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def transform(self) -> Transform:
+        """For measuring and predicting."""
+        made: Transform = create_transform(**self._arguments(), is_training=False, crop_pct=self.crop_pct)
+        return made
+
+    def augmentation(self, settings: Mapping[str, Any]) -> Transform:
+        """For training, random; `settings` are the hyperparameters."""
+        made: Transform = create_transform(
+            **self._arguments(),
+            is_training=True,
+            scale=(settings["scale_min"], 1.0),
+            hflip=settings["hflip"],
+            vflip=settings["vflip"],
+            color_jitter=settings["color_jitter"],
+            auto_augment=settings["auto_augment"] or None,
+            re_prob=settings["reprob"],
+        )
+        return made
+
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "input_size": (3, self.size, self.size),
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": self.interpolation,
+        }
+
+
+class LabelledImages(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc] # torch is untyped here
+    """One split of a dataset."""
+
+    def __init__(self, found: Sequence[tuple[Path, int]], transform: Transform) -> None:
+        self._found, self._transform = found, transform
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        path, label = self._found[index]
+        try:
+            picture = images.load(path)
+        except images.UnreadableImage as error:
+            raise UserError(f"{path.parent.name}/{error}", reason="DATASET_INVALID") from error
+        return self._transform(picture), label
+
+
+def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
+    """The class names of a dataset in which every one of `splits` is there. Raises UserError."""
+    if folder is None or not folder.is_dir():
+        where = "not set" if folder is None else f"{str(folder)!r}, which is no folder"
+        raise UserError(
+            f"DATASET_PATH is {where}. Set it to a folder with train/CLASS and val/CLASS folders of images."
+        )
+    report = class_folders.check_folder(folder)
+    refuse_problems(report)
+    for split in splits:
+        add = f"Add {split}/CLASS folders with images."
+        refuse_unlabelled(report, split, add, add)
+    return tuple(report.class_names)
+
+
+def split(folder: Path, name: str, transform: Transform) -> LabelledImages:
+    """One split of a dataset that was checked."""
+    return LabelledImages(list(class_folders.labelled_images(folder, name)), transform)
+
+
+def loader(
+    dataset: LabelledImages, batch_size: int, workers: int, generator: torch.Generator | None = None
+) -> "DataLoader[tuple[torch.Tensor, int]]":
+    """Batches in order, or shuffled by `generator`."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        shuffle=generator is not None,
+        num_workers=workers,
+        generator=generator,
+        worker_init_fn=_seed_worker,
+    )
+
+
+def seed(number: int, epoch: int) -> torch.Generator:
+    """Seed every generator for one epoch; the one that shuffles.
+
+    By the epoch, so that a training that is resumed goes on as if it had never stopped.
+    """
+    mixed = (number * 1_000_003 + epoch) % 2**31
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.manual_seed(mixed)
+    return torch.Generator().manual_seed(mixed)
+
+
+def _seed_worker(_: int) -> None:
+    mixed = torch.initial_seed() % 2**31
+    random.seed(mixed)
+    np.random.seed(mixed)

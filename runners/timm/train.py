@@ -1,0 +1,136 @@
+"""Trains a classifier: `EPOCHS=3 DATASET_PATH=… python -m runners.timm.train`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runners.process.commands import Commands
+from runners.process.emitter import Emitter
+from runners.process.entry import run
+from runners.process.environment import JobEnvironment
+from runners.process.errors import Stopped, UserError
+from runners.process.hyperparameters import with_types
+from runners.pytorch.history import History
+from runners.timm import manifest
+from visionmesh.v1 import progress_pb2, vision_pb2
+
+if TYPE_CHECKING:
+    from runners.timm.classifier import Checkpoint
+
+_NOTHING_TO_RESUME = (
+    "Stopped before the first epoch was complete: there is no checkpoint to go on from. "
+    "The same seed trains the same way from the start."
+)
+
+
+def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
+    """Train by `environment`, telling each epoch, and leave both checkpoints below its output path.
+
+    Raises UserError for what the user can mend. On Stopped, the last complete epoch's checkpoint and
+    a partial result are published before it passes on.
+    """
+    from runners.pytorch import confusion, threads
+    from runners.timm import data, training
+    from runners.timm.output import Output
+
+    emitter.stage(vision_pb2.STAGE_STARTING, "checking the dataset")
+    history = History(_primary_metric(environment), environment.primary_metric_mode)
+    names = data.check(environment.dataset_path, ("train", "val"))
+    assert environment.dataset_path is not None  # noqa: S101 - it was checked
+    commands.poll()
+    threads.use(environment.cpu_threads)
+    settings = manifest.defaults() | with_types(manifest.manifest(), environment.hyperparameters)
+    material = training.Material(environment.dataset_path, device, settings)
+    environment, start = _starting_point(environment, names, emitter)
+    emitter.stage(vision_pb2.STAGE_LOADING_MODEL, environment.model_name or "")
+    if environment.resume and start is not None:
+        training.past(start.training, history)
+    data.seed(environment.seed, 0)
+    found = _classifier(environment, names, settings, start, emitter)
+    output = Output(environment, emitter, len(history.epochs))
+    going = training.Training(environment, found, material, history, output, emitter, commands)
+    if environment.resume and start is not None:
+        going.resume(start.training)
+    try:
+        stopped_early = going.run()
+    except Stopped:
+        output.publish(history)
+        if not history.epochs:
+            emitter.log(progress_pb2.LOG_LEVEL_WARNING, _NOTHING_TO_RESUME)
+        emitter.training_result(output.result(history, names, stopped_early=False))
+        raise
+    emitter.stage(vision_pb2.STAGE_FINISHING)
+    if going.best is not None:  # else an earlier attempt has drawn it
+        confusion.publish(going.best.result(names).confusion_matrix, environment, emitter)
+    emitter.training_result(output.result(history, names, stopped_early=stopped_early))
+
+
+def _primary_metric(environment: JobEnvironment) -> str:
+    wanted = environment.primary_metric or manifest.METRICS[0]
+    if wanted not in manifest.METRICS:
+        raise UserError(
+            f"PRIMARY_METRIC is {wanted!r}, which a classifier does not have. "
+            f"Use one of {', '.join(manifest.METRICS)}."
+        )
+    return wanted
+
+
+def _starting_point(
+    environment: JobEnvironment, names: tuple[str, ...], emitter: Emitter
+) -> tuple[JobEnvironment, "Checkpoint | None"]:
+    """What to do, and from which checkpoint.
+
+    One that an earlier attempt left and that cannot be used is nobody's fault: the training starts anew.
+    """
+    from runners.timm import classifier
+
+    try:
+        start = classifier.read(environment.checkpoint_path) if environment.checkpoint_path else None
+        if environment.resume:
+            _check_resumable(start, environment.checkpoint_path, names)
+        return environment, start
+    except UserError as error:
+        if not environment.resume or environment.attempt == 1:  # somebody has named it by hand
+            raise
+        emitter.log(progress_pb2.LOG_LEVEL_WARNING, f"The training starts anew: {error}")
+        anew = replace(environment, resume=False, checkpoint_path=environment.start_checkpoint_path)
+        return _starting_point(anew, names, emitter)
+
+
+def _check_resumable(start: "Checkpoint | None", path: Path | None, names: tuple[str, ...]) -> None:
+    if start is None or not start.training:
+        name = "not set" if path is None else path.name
+        raise UserError(
+            f"RESUME is true, but CHECKPOINT_PATH ({name}) holds no optimizer and epoch. "
+            'Resume from a "last" checkpoint; "best" ones hold weights only. Or unset RESUME.'
+        )
+    if tuple(start.about["class_names"]) != names:
+        text = "RESUME is true, but the dataset has other classes than the checkpoint. Unset RESUME."
+        raise UserError(text)
+
+
+def _classifier(
+    environment: JobEnvironment,
+    names: tuple[str, ...],
+    settings: dict[str, Any],
+    start: "Checkpoint | None",
+    emitter: Emitter,
+) -> Any:
+    """The network to train: by name, or as the checkpoint says, with the checkpoint's weights."""
+    from runners.timm import classifier, training
+
+    about = {} if start is None else start.about
+    name = environment.model_name or about.get("model")
+    size = environment.image_size or about.get("preprocessing", {}).get("size")
+    found = classifier.build(name, names, size, settings)
+    if start is not None and environment.resume:
+        found.network.load_state_dict(dict(start.weights))
+    elif start is not None:
+        training.started_from(start, found.network, emitter)
+    return found
+
+
+if __name__ == "__main__":
+    from runners.timm.framework import Timm
+
+    raise SystemExit(run("train", Timm()))
