@@ -227,7 +227,8 @@ class InputResolver:
             raise invalid(Reason.IMAGES_NOT_FOUND, f"{field}.split", text)
         prefix = self._catalog.dataset_prefix(names.dataset_id(wanted.dataset))
         files = await self._catalog.manifest(prefix)
-        shown = [file for file in files if file.path.startswith(f"images/{split}/") and is_image(file.path)]
+        places = (f"images/{split}/", f"{split}/")  # the second where classes have folders
+        shown = [file for file in files if file.path.startswith(places) and is_image(file.path)]
         return [self._input(prefix, file, f"{wanted.dataset}/{file.path}") for file in shown]
 
     async def _uploaded_images(

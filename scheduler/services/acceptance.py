@@ -1,6 +1,7 @@
 """Everything that can be known to be wrong with a job before any runner touches it."""
 
-from scheduler.admission import check_against_manifest, references
+from scheduler.admission import check_against_manifest, references, with_defaults
+from scheduler.admission.defaults import FRAMEWORK
 from scheduler.inputs import InputResolver
 from scheduler.oversize import too_large
 from scheduler.store import datasets, history, runners
@@ -17,6 +18,12 @@ class Acceptance:
 
     def __init__(self, store: Store, resolver: InputResolver) -> None:
         self._store, self._resolver = store, resolver
+
+    async def completed(self, job: job_pb2.Job) -> job_pb2.Job:
+        """A copy of `job` with its defaults filled in, as the newest runner of its framework has them."""
+        async with self._store.read() as connection:
+            found = await runners.manifests(connection, job.framework or FRAMEWORK)
+        return with_defaults(job, found[0] if found else None)
 
     async def check(self, job: job_pb2.Job) -> None:
         """Raise INVALID_ARGUMENT if the job names what does not exist or what its framework refuses.

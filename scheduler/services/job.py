@@ -7,7 +7,6 @@ from typing import Any
 import grpc
 from google.protobuf import empty_pb2
 
-from scheduler.admission import with_defaults
 from scheduler.admission.filters import parse_filter, parse_order
 from scheduler.catalog import Catalog
 from scheduler.core.model import TERMINAL
@@ -75,7 +74,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     ) -> job_pb2.Job:
         job = _input_of(wanted)
         fingerprint = _fingerprint(job, retried_from)
-        job = with_defaults(job)
+        if not retried_from:  # the spec of another job is complete, and stays as it was
+            job = await self._acceptance.completed(job)
         await self._acceptance.await_makers(job)
         job_id = names.new_id(str(job.WhichOneof("spec")).replace("_", "-"))
         async with self._store.read() as connection:

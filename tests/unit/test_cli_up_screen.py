@@ -39,6 +39,15 @@ def test_runners_are_told_in_one_line() -> None:
     assert screen.runners_text(three) == "3, u-1 to u-3 (ultralytics 8.4.190), 2 jobs at a time each"
 
 
+def test_runners_of_several_frameworks_are_told_apart() -> None:
+    other = a_runner()
+    other.name, other.framework, other.framework_version = "runners/t-1", "timm", "1.0.31"
+    told = dict(screen.facts(LocalMesh(MeshSettings(HOME)), [a_runner(), other]))
+    assert told["runners"] == (
+        "t-1 (timm 1.0.31), 1 job at a time; u-1 (ultralytics 8.4.190), 1 job at a time"
+    )
+
+
 def test_an_upgrade_of_the_database_is_told() -> None:
     mesh = LocalMesh(MeshSettings(HOME))
     mesh.upgrade = DatabaseUpgrade("0001", "0002", "/data/visionmesh.db.backup-0001-x")
@@ -70,7 +79,11 @@ def test_a_long_line_is_broken_so_that_it_pastes_as_one(width: int) -> None:
     [
         (MeshSettings(HOME, 50051), "vmesh up"),
         (MeshSettings(Path("/my data"), 0), "vmesh up --data-dir '/my data' --port 0"),
-        (MeshSettings(HOME, 50051, "plain", 2, 3), "vmesh up --runners 2 --slots 3 --framework plain"),
+        (MeshSettings(HOME, 50051, ("plain",), 2, 3), "vmesh up --runners 2 --slots 3 --framework plain"),
+        (
+            MeshSettings(HOME, 50051, ("ultralytics", "timm")),
+            "vmesh up --framework ultralytics --framework timm",
+        ),
     ],
 )
 def test_the_command_that_goes_on(settings: MeshSettings, command: str) -> None:

@@ -27,12 +27,21 @@ def up(
     data_dir: Annotated[
         Path, typer.Option(help="Folder for database, files and logs.", file_okay=False)
     ] = DATA_DIR,
-    runners: Annotated[int, typer.Option(help="Runner agents to start.", min=1, max=64)] = 1,
+    runners: Annotated[
+        int, typer.Option(help="Runner agents to start for each framework.", min=1, max=64)
+    ] = 1,
     slots: Annotated[int, typer.Option(help="Jobs at a time on each runner.", min=1, max=1024)] = 1,
-    framework: Annotated[str, typer.Option(help="What the runners run.")] = "ultralytics",
+    framework: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What runners run: ultralytics, timm; repeat for more. [default: ultralytics]",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run a mesh on this machine until Ctrl-C: scheduler and runners, nothing to configure."""
-    settings = MeshSettings(data_folder(data_dir), port, framework, runners, slots)
+    frameworks = tuple(dict.fromkeys(framework or ["ultralytics"]))
+    settings = MeshSettings(data_folder(data_dir), port, frameworks, runners, slots)
     run(until_stopped(settings))
 
 

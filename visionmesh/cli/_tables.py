@@ -124,7 +124,9 @@ def per_class_table(classes: Sequence[result_pb2.ClassMetrics]) -> Table:
 def confusion_table(matrix: result_pb2.ConfusionMatrix) -> Group:
     """Counts of predicted (rows) against true (columns) classes; zeros are dots."""
     labels = list(matrix.labels)
-    title = f"confusion matrix (confidence ≥ {matrix.confidence_threshold:g}, IoU ≥ {matrix.iou_threshold:g})"
+    title = "confusion matrix"
+    if matrix.iou_threshold:  # of detection only
+        title += f" (confidence ≥ {matrix.confidence_threshold:g}, IoU ≥ {matrix.iou_threshold:g})"
     table = plain_table("predicted \\ true", *labels, right=labels)
     for row, label in enumerate(labels):
         counts = matrix.counts[row * len(labels) : (row + 1) * len(labels)]

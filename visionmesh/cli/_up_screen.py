@@ -18,6 +18,19 @@ from visionmesh.v1 import runner_pb2
 # What lets a stock YOLO learn from 96 small images: gradients of each batch are used at once, and
 # statistics adapt fast. Without these its first epochs look dead.
 _FOR_FEW_IMAGES = "--batch-size 8 --set nbs=8 --set bn_momentum=0.1"
+
+_TO_TRY = {
+    "ultralytics": (
+        "python -m visionmesh.shapes shapes",
+        f"vmesh train --model yolo11n --dataset ./shapes --epochs 10 --image-size 96 {_FOR_FEW_IMAGES}",
+    ),
+    "timm": (
+        "python -m visionmesh.shapes shapes --classes",
+        "vmesh train --framework timm --model resnet18 --dataset ./shapes --epochs 5 --image-size 64",
+    ),
+}
+"""Lines that make a dataset and learn it, by framework."""
+
 _DEFAULT_PORT = int(DEFAULT_ADDRESS.rpartition(":")[2])
 
 
@@ -27,7 +40,7 @@ def show_mesh(out: Console, mesh: LocalMesh, runners: Sequence[runner_pb2.Runner
     for name, text in facts(mesh, runners):
         out.print(f"  [dim]{name:<9}[/] {escape(text)}", soft_wrap=True)
     out.print("\nTry it in another terminal:\n")
-    for line in lines_to_copy(mesh.address):
+    for line in lines_to_copy(mesh.address, mesh.settings.frameworks[0]):
         out.print(f"  [cyan]{escape(fitted(line, out.width - 2))}[/]", soft_wrap=True)
     out.print("\n[dim]Ctrl-C stops the mesh; everything is kept.[/]")
 
@@ -42,7 +55,10 @@ def facts(mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> list[tuple[s
         found.append(("database", upgrade_text(mesh.upgrade)))
     if runners:
         found.append(("machine", machine_text(runners[0].capacity)))
-        found.append(("runner" if len(runners) == 1 else "runners", runners_text(runners)))
+        kinds = sorted({runner.framework for runner in runners})
+        alike = [[runner for runner in runners if runner.framework == kind] for kind in kinds]
+        text = "; ".join(runners_text(group) for group in alike)
+        found.append(("runner" if len(runners) == 1 else "runners", text))
     return found
 
 
@@ -55,7 +71,7 @@ def machine_text(capacity: runner_pb2.RunnerCapacity) -> str:
 
 
 def runners_text(runners: Sequence[runner_pb2.Runner]) -> str:
-    """Who runs jobs: all runners of a local mesh are alike."""
+    """Who runs jobs of one framework: these runners of a local mesh are alike."""
     names = [runner.name.removeprefix("runners/") for runner in runners]
     who = names[0] if len(names) == 1 else f"{len(names)}, {names[0]} to {names[-1]}"
     slots = runners[0].capacity.slots
@@ -69,7 +85,7 @@ def upgrade_text(upgrade: DatabaseUpgrade) -> str:
     return f"migrated from {upgrade.before} to {upgrade.after}; as it was before: {upgrade.backup}"
 
 
-def lines_to_copy(address: str) -> list[str]:
+def lines_to_copy(address: str, framework: str = "ultralytics") -> list[str]:
     """Shell lines that work as they are in a new terminal."""
     at = (
         ""
@@ -78,12 +94,8 @@ def lines_to_copy(address: str) -> list[str]:
     )
     activate = Path(sys.prefix) / "bin" / "activate"
     lines = [f". {shlex.quote(str(activate))}"] if activate.exists() else []
-    return [
-        *lines,
-        "python -m visionmesh.shapes shapes",
-        f"vmesh train --model yolo11n --dataset ./shapes --epochs 10 --image-size 96 {_FOR_FEW_IMAGES}{at}",
-        f"vmesh jobs{at}",
-    ]
+    shapes, train = _TO_TRY.get(framework, _TO_TRY["ultralytics"])
+    return [*lines, shapes, train + at, f"vmesh jobs{at}"]
 
 
 def fitted(line: str, width: int) -> str:
@@ -107,8 +119,9 @@ def resume_command(settings: MeshSettings, home: Path) -> str:
         ("--port", settings.port, plain.port),
         ("--runners", settings.runners, plain.runners),
         ("--slots", settings.slots, plain.slots),
-        ("--framework", settings.framework, plain.framework),
     ):
         if value != usual:
             words += [flag, str(value)]
+    if settings.frameworks != plain.frameworks:
+        words += [word for name in settings.frameworks for word in ("--framework", name)]
     return shlex.join(words)

@@ -47,11 +47,11 @@ class MeshSettings:
     port: int = 0
     """Port of the scheduler on the loopback interface; 0 for a free one."""
 
-    framework: str = "ultralytics"
+    frameworks: tuple[str, ...] = ("ultralytics",)
     """What the runners run."""
 
     runners: int = 1
-    """How many agents are started."""
+    """How many agents of each framework are started."""
 
     slots: int = 1
     """Jobs at a time on each."""
@@ -121,9 +121,10 @@ async def local_mesh(
     try:
         tell("Starting the scheduler…")
         await _start_scheduler(mesh)
-        for number in range(1, settings.runners + 1):
-            await _start_agent(mesh, number)
-        tell(f"Waiting for the runner: it imports {settings.framework}…")
+        for framework in settings.frameworks:
+            for number in range(1, settings.runners + 1):
+                await _start_agent(mesh, framework, number)
+        tell(f"Waiting for the runners: they import {' and '.join(settings.frameworks)}…")
         await _ready(mesh, "runners", _connected(mesh))
         yield mesh
     finally:
@@ -168,12 +169,12 @@ async def _start_scheduler(mesh: LocalMesh) -> None:
         mesh.upgrade = DatabaseUpgrade(**told["upgrade"])
 
 
-async def _start_agent(mesh: LocalMesh, number: int) -> None:
+async def _start_agent(mesh: LocalMesh, framework: str, number: int) -> None:
     settings = mesh.settings
-    name = f"{settings.framework}-{number}"
+    name = f"{framework}-{number}"
     work_dir = settings.data_dir / "runners" / name
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
-    arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", settings.framework]
+    arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", framework]
     arguments += ["--runner-id", name, "--work-dir", str(work_dir), "--slots", str(settings.slots)]
     log = settings.data_dir / "logs" / f"{name}.log"
     mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, log))
@@ -197,7 +198,8 @@ async def _within(mesh: LocalMesh, what: str, waiting: Coroutine[Any, Any, Found
 
 async def _connected(mesh: LocalMesh) -> None:
     """Return when all runners are connected."""
-    while len(await mesh.runners()) < mesh.settings.runners:  # noqa: ASYNC110 - nobody sets an event
+    wanted = mesh.settings.runners * len(mesh.settings.frameworks)
+    while len(await mesh.runners()) < wanted:  # noqa: ASYNC110 - nobody sets an event
         await asyncio.sleep(_LOOK_EVERY)
 
 

@@ -26,6 +26,8 @@ class World:
     mesh: Any
     dataset: str
     unlabelled: str
+    pictures: str
+    """A dataset of class folders."""
     running: str
     """A training whose first attempt runs."""
     finished: str
@@ -36,7 +38,7 @@ class World:
 
 @asynccontextmanager
 async def fill(mesh: Any, dataset: str) -> AsyncIterator[World]:
-    """Make a dataset without labels, a job that runs, and one that has succeeded."""
+    """Make a dataset without labels, one of class folders, a job that runs, and one that has succeeded."""
     double = RunnerDouble(mesh.address, "double", "ultralytics")
     upload = await mesh.upload(
         "plain.zip", archive({"data.yaml": "names: [a]", "images/train/0.jpg": picture()})
@@ -44,12 +46,17 @@ async def fill(mesh: Any, dataset: str) -> AsyncIterator[World]:
     unlabelled = await mesh.call(
         mesh.datasets.CreateDataset, dataset_pb2.CreateDatasetRequest(upload=upload.name)
     )
+    classes = {f"{split}/{name}/0.jpg": picture() for split in ("train", "val") for name in "ab"}
+    upload = await mesh.upload("classes.zip", archive(classes))
+    pictures = await mesh.call(
+        mesh.datasets.CreateDataset, dataset_pb2.CreateDatasetRequest(upload=upload.name)
+    )
     async with mesh.runner("ultralytics") as runner:
         finished = await mesh.create(train(dataset))
         await _finish(runner)
         running = await mesh.create(train(dataset))
         _assignment, stream = await runner.start()
-        yield World(mesh, dataset, unlabelled.name, running.name, finished.name, double)
+        yield World(mesh, dataset, unlabelled.name, pictures.name, running.name, finished.name, double)
         await stream.send(ended())
     await double.vanish()
 

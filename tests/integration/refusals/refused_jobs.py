@@ -94,6 +94,11 @@ CREATED: Table = {
         Reason.DATASET_UNLABELLED, "job.validate.dataset", "split 'extra'",
         "Add labels to that split",
     ),
+    "detector on class folders": bad(
+        job(lambda w: train(w.pictures)),
+        Reason.DATASET_UNLABELLED, "job.train.dataset", "labelled for classify, and the job is to detect",
+        "Name a dataset for detect",
+    ),
     "epochs 0": bad(
         job(lambda w: train(w.dataset, epochs=0)), _BAD, "job.train.epochs", "got 0", "must be between 1 and",
     ),

@@ -94,7 +94,7 @@ COMMANDS = {
     ),
     "training on images without labels": refused(
         "train --model yolo11n --dataset {unlabelled} --detach",
-        Reason.DATASET_UNLABELLED, "no labelled object", "Put label files into labels/train/",
+        Reason.DATASET_UNLABELLED, "no labelled object", "Add labels to that split",
     ),
     "training of too many epochs": refused(
         f"{ON} --epochs 99999999", Reason.INVALID_ARGUMENT, "got 99999999", "must be between 1 and"
