@@ -34,6 +34,8 @@ def draw(image: np.ndarray, prediction: result_pb2.ImagePrediction, path: Path) 
         pen.text((x + 3 - left, y + 3 - top), text, fill="white", font=font)
     y = 0.0
     for found in prediction.classifications[:_CLASSES]:
+        if y > picture.height / 4:
+            break  # something of a small picture should be seen
         text = f"{found.class_name} {found.confidence:.2f}"
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
         pen.rectangle(
