@@ -10,7 +10,7 @@ import structlog
 from scheduler.hub import SWEEP, Hub
 from scheduler.settings import Settings
 from scheduler.store import jobs, runners
-from scheduler.store.passing import persistently
+from scheduler.store.passing import PASSING, persistently
 from scheduler.store.places import Lane
 from scheduler.store.schema import micros
 from scheduler.store.store import Change, Store
@@ -41,12 +41,20 @@ class Sweeper:
         with self._hub.subscribe(SWEEP) as subscription:
             while True:
                 try:
-                    nap = await persistently(self.sweep, "what is due")
+                    nap = await persistently(self._sweep_and_listen, "what is due")
                 except Exception:
                     # A sweep is repeated: one that fails costs only latency.
                     log.exception("sweep failed")
                     nap = LONGEST_NAP_SECONDS
                 await subscription.wait(nap)
+
+    async def _sweep_and_listen(self) -> float:
+        try:
+            return await self.sweep()
+        except PASSING:
+            # Nor could heartbeats be stored: runners get a full lease to be heard in, from its end on.
+            self._listen_anew()
+            raise
 
     async def sweep(self) -> float:
         """Do what is due; returns the seconds until something may be due again.
@@ -98,9 +106,12 @@ class Sweeper:
         now = time.monotonic()
         if now - self._last_look > LONGEST_NAP_SECONDS + self._settings.lease_seconds / 2:
             log.warning("was away", seconds=round(now - self._last_look, 1))
-            self._heard.clear()
-            self._listening_since = now
+            self._listen_anew()
         self._last_look = now
+
+    def _listen_anew(self) -> None:
+        self._heard.clear()
+        self._listening_since = time.monotonic()
 
     def _silent(self, runner_id: str) -> bool:
         """Whether this scheduler itself has heard nothing for a full lease.

@@ -84,10 +84,15 @@ class PostgresServer:
             found = connection.execute(statement.encode())
             return found.fetchall() if found.description else []
 
-    def new_database(self) -> str:
-        """The URL of a new, empty database."""
+    def new_database(self, folder: Path | None = None) -> str:
+        """The URL of a new, empty database; its tables are in `folder`, if that is given."""
         name = f"mesh_{next(_numbers)}"
-        self.run_sql(f"CREATE DATABASE {name}")
+        place = ""
+        if folder is not None:
+            os.chown(folder, _account().pw_uid, _account().pw_gid)
+            self.run_sql(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+            place = f" TABLESPACE {name}"
+        self.run_sql(f"CREATE DATABASE {name}{place}")
         return self.url(name)
 
     @property
