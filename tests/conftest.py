@@ -8,21 +8,31 @@ from pathlib import Path
 import pytest
 from postgres_server import INSTALL, PostgresServer, programs, serving
 
+Lack = Callable[[str], None]
 Require = Callable[[str, str], str]
 
 
 @pytest.fixture(scope="session")
-def require() -> Require:
+def lack() -> Lack:
+    """Ends the test because of what the machine lacks: `lack("root: sudo make test")`."""
+
+    def end(what: str) -> None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{what} (where CI is set nothing is skipped)")
+        pytest.skip(what)
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def require(lack: Lack) -> Require:
     """Finds a program: `require("npm", "apt-get install npm")` is its path, or the end of the test."""
 
     def find(program: str, install: str) -> str:
         found = shutil.which(program)
         if found is None:
-            lack = f"{program} is not on PATH: {install}"
-            pytest.fail(f"{lack} (where CI is set nothing is skipped)") if os.environ.get(
-                "CI"
-            ) else pytest.skip(lack)
-        return found
+            lack(f"{program} is not on PATH: {install}")
+        return found or ""
 
     return find
 

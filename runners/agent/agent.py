@@ -28,7 +28,7 @@ from runners.agent.launcher import Launcher, SpawnLauncher, ZygoteLauncher
 from runners.agent.remains import Remains, found
 from runners.agent.settings import AgentSettings
 from runners.agent.streams import Journals
-from runners.agent.transport import open_channel
+from runners.agent.transport import PATIENT_PING_SECONDS, open_channel
 from runners.framework import FrameworkNotFound
 from runners.process.spawned import framework_of
 from visionmesh.v1 import progress_pb2_grpc, result_pb2_grpc, runner_pb2, runner_pb2_grpc, vision_pb2
@@ -87,7 +87,7 @@ class Agent:
 
     async def _serve(self, folder: Path) -> int:
         self._guardians.start()
-        channel = open_channel(self._settings.scheduler)
+        channel = open_channel(self._settings.scheduler, PATIENT_PING_SECONDS)
         self._means = Means(
             runners=runner_pb2_grpc.RunnerServiceStub(channel),
             progress=progress_pb2_grpc.ProgressServiceStub(channel),

@@ -8,12 +8,15 @@ from typing import Any, Protocol
 import grpc
 import structlog
 
-from runners.agent.transport import Backoff, open_channel, translated
+from runners.agent.transport import QUICK_PING_SECONDS, Backoff, open_channel, translated
 from visionmesh.errors import MeshError, Reason
 from visionmesh.v1 import runner_pb2, runner_pb2_grpc
 
 ANSWER_SECONDS = 15.0
 """Longest wait for the welcome."""
+
+LONGEST_WAIT = 2.0
+"""Seconds from one try to connect to the next, at most: the lease runs meanwhile."""
 
 Call = grpc.aio.StreamStreamCall[Any, runner_pb2.ConnectResponse]
 
@@ -49,7 +52,7 @@ class Control:
         self._outgoing: asyncio.Queue[runner_pb2.ConnectRequest] = asyncio.Queue()
         self._again = asyncio.Event()
         self._draining = False
-        self._backoff = Backoff()
+        self._backoff = Backoff(longest=LONGEST_WAIT)
         self.connected = asyncio.Event()
         """Set while the scheduler knows this runner."""
 
@@ -78,7 +81,7 @@ class Control:
 
         Returns the seconds to wait before the next one. Raises MeshError.
         """
-        channel = open_channel(self._address)
+        channel = open_channel(self._address, QUICK_PING_SECONDS)
         call: Call = runner_pb2_grpc.RunnerServiceStub(channel).Connect()
         try:
             welcome = await self._introduce(call)

@@ -23,13 +23,13 @@ _SHUFFLED = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.service_config", _SHUFFLED),
-    # A frozen scheduler is noticed after 8 s (FAULTS.md); without these, never.
+    # A ping after 5 s without a word. A dead link, where TCP itself hears nothing, is noticed 3 s later.
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 3_000),
-    ("grpc.http2.ping_timeout_ms", 3_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # In truth the time that one connection attempt may take: several round trips of a long or lossy link.
+    ("grpc.min_reconnect_backoff_ms", 3_000),
     ("grpc.max_reconnect_backoff_ms", 2_000),
     # Else every channel to one address shares one connection, and data could delay a heartbeat.
     ("grpc.use_local_subchannel_pool", 1),
@@ -37,10 +37,17 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 )
 
+QUICK_PING_SECONDS, PATIENT_PING_SECONDS = 3, 10
+"""Longest wait for the answer to a ping, which may not come because the scheduler is frozen.
 
-def open_channel(address: str) -> grpc.aio.Channel:
-    """A channel with a connection of its own."""
-    options: list[tuple[str, int | str]] = list(_OPTIONS)
+The patience is for connections that carry files: an answer queues behind what is in the buffers of a slow
+link (128 KiB for each stream, 4 s at 256 kbit/s), and who takes that for silence never gets a file through.
+"""
+
+
+def open_channel(address: str, ping_seconds: int) -> grpc.aio.Channel:
+    """A channel with a connection of its own; ended when a ping is not answered within `ping_seconds`."""
+    options: list[tuple[str, int | str]] = [*_OPTIONS, ("grpc.http2.ping_timeout_ms", ping_seconds * 1000)]
     if address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]"):
         options.append(("grpc.enable_http_proxy", 0))  # this machine is not behind its own proxy
     return grpc.aio.insecure_channel(address, options=options)

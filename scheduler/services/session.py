@@ -91,7 +91,7 @@ class Session:
             finally:
                 for offer in self._offers:
                     offer.cancel()
-                await self._leave()
+                await self._left()
 
     def send_away(self, delay: timedelta) -> None:
         """Ask the runner to connect anew, on another replica if there is one, after `delay` at least."""
@@ -138,6 +138,15 @@ class Session:
             keep=[_ref(job_id, number) for job_id, number in keep],
         )
         self.say(runner_pb2.ConnectResponse(registered=welcome))
+
+    async def _left(self) -> None:
+        """Leave, even if cancelled meanwhile: a dead link ends the stream, and a moment later the call."""
+        leaving = asyncio.create_task(self._leave())
+        try:
+            await asyncio.shield(leaving)
+        except asyncio.CancelledError:
+            await asyncio.wait([leaving])
+            raise
 
     async def _leave(self) -> None:
         try:

@@ -210,14 +210,22 @@ async def fault_mesh(
 
 
 def training(
-    model: str = "paced", *, epochs: int = 5, hold_after: int = 0, epoch_ms: int = 0, **fields: int
+    model: str = "paced",
+    *,
+    epochs: int = 5,
+    hold_after: int = 0,
+    epoch_ms: int = 0,
+    checkpoint_kib: int = 0,
+    **fields: int,
 ) -> job_pb2.Job:
     """A job of the paced framework, tried again at once when it fails; `fields` go to its spec.
 
     After epoch `hold_after` its first attempt waits to be stopped.
     """
     spec = job_pb2.TrainSpec(model=model, dataset=DATASET, epochs=epochs, **fields)  # type: ignore[arg-type]
-    spec.hyperparameters.update({"hold_after": hold_after, "epoch_ms": epoch_ms})
+    spec.hyperparameters.update(
+        {"hold_after": hold_after, "epoch_ms": epoch_ms, "checkpoint_kib": checkpoint_kib}
+    )
     job = job_pb2.Job(train=spec, framework="paced")
     job.retry_policy.max_attempts = 3
     job.retry_policy.initial_backoff.FromMilliseconds(10)

@@ -1,6 +1,7 @@
 """A framework whose trainings go on from a checkpoint, and wait where a test wants them to."""
 
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ class Paced(Plain):
         settings = {
             "hold_after": "After this epoch the first attempt waits until it is stopped.",
             "epoch_ms": "Time that an epoch takes.",
+            "checkpoint_kib": "Size of a checkpoint beyond its number.",
         }
         for name, description in settings.items():
             made.hyperparameters.add(
@@ -72,7 +74,8 @@ def _behind(environment: JobEnvironment) -> tuple[int, int]:
     """The last epoch of the checkpoint, and the attempt that told it."""
     if not environment.resume or environment.checkpoint_path is None:
         return 0, 0
-    _, epoch, _, attempt = environment.checkpoint_path.read_text().split()
+    first_line, _, _ = environment.checkpoint_path.read_bytes().partition(b"\n")
+    _, epoch, _, attempt = first_line.split()
     return int(epoch), int(attempt)
 
 
@@ -99,7 +102,8 @@ def _note(environment: JobEnvironment, epoch: int, metrics: dict[str, float]) ->
 
 def _publish(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
     part = environment.output_path / "last.part"
-    part.write_text(f"epoch {epoch} of {environment.attempt}")
+    padding = os.urandom(1024 * int(environment.hyperparameters.get("checkpoint_kib", 0)))
+    part.write_bytes(f"epoch {epoch} of {environment.attempt}\n".encode() + padding)
     part.replace(environment.output_path / "last.pt")
     emitter.file(
         process_pb2.OutputFile(

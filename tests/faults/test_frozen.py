@@ -78,6 +78,6 @@ async def test_what_a_frozen_runner_had_runs_elsewhere_and_it_changes_nothing(tm
             after = await job.job.get()
     print(f"lease of 2 s: lost after {lost:.1f} s; epochs by attempt {job.epochs}")
     assert (state(ended), ended.attempt) == ("SUCCEEDED", 2)
-    assert noticed - frozen < 10
+    assert noticed - frozen < 20
     assert after == ended
     assert job.endings == [(2, "SUCCEEDED", "UNSPECIFIED")]
