@@ -1,8 +1,8 @@
 """Makes a dataset folder safe and ready for ultralytics.
 
 ultralytics pickles label caches next to the labels, obeys scripts in data.yaml, and rewrites JPEG
-files that were cut short. So it never sees the folder itself: only a private view of links, with a
-data.yaml that we write, and copies of what it would rewrite.
+files that were cut short. So it never sees the folder itself: only a private view of links, with labels
+and a data.yaml that we write, and copies of what it would rewrite.
 """
 
 import os
@@ -14,7 +14,8 @@ import yaml
 
 from runners.process.errors import UserError
 from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
-from visionmesh.datasets.yolo import check_folder, images_of
+from visionmesh.datasets import coco, yolo
+from visionmesh.datasets.formats import COCO, Format, format_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
         raise UserError(
             f"DATASET_PATH is {where}. Set it to a folder with images/train, labels/train and data.yaml."
         )
-    report = check_folder(folder)
+    layout = format_of(folder)
+    if layout.task != "detect":
+        text = f"The dataset is laid out for {layout.task} ({layout.name}). Use one that has boxes."
+        raise UserError(text, reason="DATASET_UNLABELLED")
+    report = layout.check(folder)
     refuse_problems(report)
     for split in splits:
         add = f"Add images/{split} and labels/{split}."
@@ -46,7 +51,7 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
         refuse_unlabelled(report, split, add, f"Add labels/{split}/*.txt {lines}")
     view = work / "dataset"
     shutil.rmtree(view, ignore_errors=True)  # a killed attempt may have left it
-    lists = {split: str(_link_split(folder.absolute(), view, split)) for split in splits}
+    lists = {split: str(_make_split(layout, folder.absolute(), view, split)) for split in splits}
     # ultralytics wants both, even to measure on a third.
     lists.setdefault("train", lists[splits[0]])
     lists.setdefault("val", lists[splits[0]])
@@ -56,23 +61,21 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
     return Dataset(data_yaml, tuple(report.class_names))
 
 
-def _link_split(folder: Path, view: Path, split: str) -> Path:
-    """Link the split's images and labels into `view`; the path of a text file that lists the images."""
+def _make_split(layout: Format, folder: Path, view: Path, split: str) -> Path:
+    """Put the split's images and labels into `view`; the path of a text file that lists the images."""
+    read = coco.labelled_images if layout is COCO else yolo.labelled_images
     listed = []
-    for image in images_of(folder, split):
-        first, second, *inner = image.relative_to(folder).parts  # images/train/… or train/images/…
-        link = view.joinpath("images", split, *inner)
+    for image, inner, labels in read(folder, split):
+        link = view / "images" / split / inner
         link.parent.mkdir(parents=True, exist_ok=True)
         if _is_cut_jpeg(image):
             shutil.copyfile(image, link)
         else:
             link.symlink_to(image)
-        labels = folder / first.replace("images", "labels") / second.replace("images", "labels")
-        label = labels.joinpath(*inner).with_suffix(".txt")
-        label_link = view.joinpath("labels", split, *inner).with_suffix(".txt")
-        label_link.parent.mkdir(parents=True, exist_ok=True)
-        if label.is_file():
-            label_link.symlink_to(label)
+        if labels is not None:
+            label = (view / "labels" / split / inner).with_suffix(".txt")
+            label.parent.mkdir(parents=True, exist_ok=True)
+            label.write_text(labels, "utf-8")
         listed.append(link)
     listing = view / f"{split}.txt"
     listing.write_text("".join(f"{path}\n" for path in listed))

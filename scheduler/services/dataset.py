@@ -88,8 +88,8 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             layout = await asyncio.to_thread(format_of, folder)
             report = await asyncio.to_thread(layout.check, folder, open_images=True)
             _refuse_problems(report)
-            await asyncio.to_thread(layout.standardize, folder)
-            entries = [replace(entry, path=layout.standard_path(entry.path)) for entry in entries]
+            places = await asyncio.to_thread(layout.standardize, folder)
+            entries = [replace(entry, path=places[entry.path]) for entry in entries]
             dataset = _describe(request, layout, report, entries)
             if request.validate_only:
                 return dataset

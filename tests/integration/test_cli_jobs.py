@@ -218,3 +218,26 @@ async def test_watch_of_a_cancelled_job_says_so(command_line: CommandLine) -> No
     ran = await command_line.vmesh("watch", job.name)
     assert ran.exit_code == 3
     assert (await job.get()).state == vision_pb2.JOB_STATE_CANCELLED
+
+
+async def test_models_are_found_by_a_part_of_their_names_or_a_pattern(command_line: CommandLine) -> None:
+    by_part = await command_line.vmesh("models", "yolo11n")
+    assert by_part.exit_code == 0
+    assert re.findall(r"^yolo\S*", by_part.stdout, re.MULTILINE) == ["yolo11n"]
+    assert "YOLO11 nano" in by_part.stdout
+    (told,) = (await command_line.vmesh("models", "yolo*m", "-o", "jsonl")).stdout.splitlines()
+    assert [model["name"] for model in json.loads(told)["models"]] == ["yolov8m", "yolo11m", "yolo26m"]
+    none = await command_line.vmesh("models", "resnet")
+    assert (none.exit_code, "No model fits" in none.stderr) == (0, True)
+    nobody = await command_line.vmesh("models", "--framework", "keras")
+    assert "No runner runs keras" in nobody.stderr
+
+
+async def test_what_can_be_set_is_listed_with_its_range(command_line: CommandLine) -> None:
+    listed = await command_line.vmesh("models", "--settings", "mosaic")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in listed.stdout.splitlines()]
+    assert rows[-2][:5] == ["mosaic", "ultralytics", "train", "number, 0 to 1", "1"]
+    assert len(rows) == 3, rows  # with the head and close_mosaic
+    everything = (await command_line.vmesh("models", "--settings")).stdout
+    assert re.search(r"cos_lr .* true, false +false +Cosine", everything)
+    assert re.search(r"amp .* fp32, bf16 +bf16 ", everything)

@@ -4,11 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from coco_copies import as_coco
 from live_scheduler import Mesh
 
 from visionmesh.errors import MeshError
-from visionmesh.shapes import write_shapes
-from visionmesh.v1 import dataset_pb2, job_pb2
+from visionmesh.shapes import CLASS_NAMES, write_class_folders, write_shapes
+from visionmesh.v1 import dataset_pb2, job_pb2, vision_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,6 +49,32 @@ async def test_the_other_layout_is_stored_like_the_first(mesh: Mesh, tmp_path: P
     folder = mesh.folder / "datasets" / "datasets" / "other-layout"
     assert len(list((folder / "images" / "val").iterdir())) == 2
     assert len(list((folder / "labels" / "val").iterdir())) == 2
+
+
+async def test_coco_is_found_out_and_its_images_are_those_of_a_split(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=4, val=2, test=2, size=32)
+    copy = as_coco(tmp_path / "a", tmp_path / "coco", 32)
+    (copy / "images" / "val").rename(copy / "val2017")
+    dataset = await mesh.client.create_dataset(copy, dataset_id="coco")
+    assert (dataset.format, dataset.task) == (dataset_pb2.DATASET_FORMAT_COCO, vision_pb2.TASK_DETECT)
+    plain = await mesh.client.create_dataset(tmp_path / "a", dataset_id="plain")
+    assert (plain.splits, plain.class_names) == (dataset.splits, dataset.class_names)
+    folder = mesh.folder / "datasets" / "datasets" / "coco"
+    assert len(list((folder / "images" / "val").iterdir())) == 2
+    assert (folder / "annotations" / "instances_val.json").is_file()
+
+
+async def test_class_folders_are_found_out(mesh: Mesh, tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "a", train=6, val=3, test=0, size=32)
+    (tmp_path / "a" / "val").rename(tmp_path / "a" / "valid")
+    dataset = await mesh.client.create_dataset(tmp_path / "a", dataset_id="classes")
+    assert (dataset.format, dataset.task) == (
+        dataset_pb2.DATASET_FORMAT_CLASS_FOLDERS,
+        vision_pb2.TASK_CLASSIFY,
+    )
+    assert [(split.name, split.instances) for split in dataset.splits] == [("train", 6), ("val", 3)]
+    folder = mesh.folder / "datasets" / "datasets" / "classes" / "val"
+    assert sorted(path.name for path in folder.iterdir()) == list(CLASS_NAMES)
 
 
 async def test_broken_labels_are_named_by_file_and_line(mesh: Mesh, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from visionmesh.v1 import vision_pb2
 pytestmark = [
     # What torch and timm warn of is theirs to mend.
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
 ]
 
 Run = partial(JobRun, Timm())

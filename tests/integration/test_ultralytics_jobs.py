@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coco_copies import as_coco
 from job_recorder import JobRun
 from PIL import Image
 
@@ -23,7 +24,7 @@ from visionmesh.v1 import progress_pb2, result_pb2
 pytestmark = [
     # What torch and ultralytics warn of is theirs to mend.
     pytest.mark.filterwarnings("ignore"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(240),
 ]
 
 # Learns shapes in a few epochs; the defaults are made for large datasets.
@@ -259,6 +260,20 @@ def test_validation_measures_what_was_learned(trained: JobRun, shapes: Path, tmp
         "confusion_matrix_normalized.png",
     ]
     assert [update.batch for update in run.updates("batch_progress")][-1] == 3
+
+
+def test_the_same_images_measure_the_same_in_every_layout(
+    trained: JobRun, shapes: Path, tmp_path: Path
+) -> None:
+    best = trained.environment.output_path / "best.pt"
+    measured = []
+    for folder in (shapes, as_coco(shapes, tmp_path / "coco", 96)):
+        values = {"dataset_path": folder, "checkpoint_path": best, "output_path": tmp_path / folder.name}
+        run = Run(kind="validate", batch_size=8, **values).go()
+        measured.append(run.results("validation")[0])
+    assert dict(measured[1].metrics) == pytest.approx(dict(measured[0].metrics), abs=1e-3)
+    assert measured[1].instances == measured[0].instances
+    assert list(measured[1].confusion_matrix.counts) == list(measured[0].confusion_matrix.counts)
 
 
 @pytest.fixture(scope="module")

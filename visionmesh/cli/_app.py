@@ -11,6 +11,7 @@ from visionmesh.cli import (
     _job_commands,
     _jobs_commands,
     _mesh_commands,
+    _model_commands,
     _proto_commands,
     _result_commands,
     _runner_commands,
@@ -130,6 +131,13 @@ command(datasets, _dataset_commands.show, "vmesh datasets show shapes")
 command(datasets, _dataset_commands.check, "vmesh datasets check ./shapes")
 command(datasets, _dataset_commands.delete, "vmesh datasets delete shapes")
 
+command(
+    app,
+    _model_commands.models,
+    "vmesh models yolo",
+    "vmesh models --framework ultralytics --settings",
+    panel=_MESH,
+)
 command(app, _runner_commands.runners, "vmesh runners", panel=_MESH)
 command(app, _runner_commands.drain, "vmesh drain ultralytics-1 --wait --timeout 10m", panel=_MESH)
 command(app, _runner_commands.undrain, "vmesh undrain ultralytics-1", panel=_MESH)

@@ -3,8 +3,8 @@
 Class ids go by the sorted names of the folders in train. `valid` is taken for `val`.
 """
 
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from visionmesh.datasets.images import images_below, refused_images
 from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
@@ -58,10 +58,13 @@ def labelled_images(folder: Path, split: str) -> Iterator[tuple[Path, int]]:
                 yield image, ids[class_folder.name]
 
 
-def standard_path(path: str) -> str:
-    """Where a file belongs: valid/cat/a.jpg becomes val/cat/a.jpg."""
-    first, *rest = PurePosixPath(path).parts
-    return "/".join([split_of(first) or first, *rest])
+def standard_paths(folder: Path) -> Mapping[str, str]:
+    """Where each file belongs: valid/cat/a.jpg becomes val/cat/a.jpg."""
+    places = {}
+    for path in (path for path in folder.rglob("*") if path.is_file()):
+        first, *rest = path.relative_to(folder).parts
+        places[_shown(path, folder)] = "/".join([split_of(first) or first, *rest])
+    return places
 
 
 def _check_split(place: Path, folder: Path, report: DatasetReport) -> int:

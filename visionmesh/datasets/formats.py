@@ -1,11 +1,12 @@
 """Layouts of datasets, and which of them a folder has."""
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from visionmesh.datasets import class_folders, yolo
+from visionmesh.datasets import class_folders, coco, yolo
 from visionmesh.datasets.report import DatasetReport
 
 
@@ -28,26 +29,34 @@ class Format:
 
     check: Check
 
-    standard_path: Callable[[str], str]
-    """Where a file belongs, of those places where the layout lets it lie."""
+    standard_paths: Callable[[Path], Mapping[str, str]]
+    """Where each file of a checked folder belongs, of those places where the layout lets it lie."""
 
-    def standardize(self, folder: Path) -> None:
-        """Move the files of `folder` to where `standard_path` says."""
-        for path in [path for path in folder.rglob("*") if path.is_file()]:
-            name = path.relative_to(folder).as_posix()
-            wanted = self.standard_path(name)
-            if wanted != name:
-                (folder / wanted).parent.mkdir(parents=True, exist_ok=True)
-                path.rename(folder / wanted)
+    def standardize(self, folder: Path) -> Mapping[str, str]:
+        """Move the files of a checked folder to where they belong; each file's new path by its old."""
+        places = self.standard_paths(folder)
+        moved = [(name, wanted) for name, wanted in places.items() if wanted != name]
+        aside = Path(tempfile.mkdtemp(dir=folder))  # the place of one file may be that of another
+        for number, (name, _) in enumerate(moved):
+            (folder / name).rename(aside / str(number))
+        for number, (_, wanted) in enumerate(moved):
+            (folder / wanted).parent.mkdir(parents=True, exist_ok=True)
+            (aside / str(number)).rename(folder / wanted)
+        aside.rmdir()
+        return places
 
 
-YOLO = Format("yolo", "detect", yolo.check_folder, yolo.standard_path)
-CLASS_FOLDERS = Format("class_folders", "classify", class_folders.check_folder, class_folders.standard_path)
+YOLO = Format("yolo", "detect", yolo.check_folder, yolo.standard_paths)
+COCO = Format("coco", "detect", coco.check_folder, coco.standard_paths)
+CLASS_FOLDERS = Format("class_folders", "classify", class_folders.check_folder, class_folders.standard_paths)
 
 _CLASS_NAMES = ("data.yaml", "data.yml", "classes.txt")
 
 
 def format_of(folder: Path) -> Format:
     """The layout of `folder`; YOLO where it looks like none, so that its check says what is missing."""
-    has_names = any((folder / name).exists() for name in _CLASS_NAMES)
-    return CLASS_FOLDERS if not has_names and class_folders.is_laid_out(folder) else YOLO
+    if any((folder / name).exists() for name in _CLASS_NAMES):
+        return YOLO
+    if coco.is_laid_out(folder):
+        return COCO
+    return CLASS_FOLDERS if class_folders.is_laid_out(folder) else YOLO

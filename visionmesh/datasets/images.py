@@ -44,6 +44,9 @@ TRAINING_FORMATS = FORMATS[:-1]
 MAX_PIXELS = 100_000_000
 """Larger images are not decoded: a few kilobytes of PNG can unfold to gigabytes."""
 
+_ORIENTATION = 0x0112  # EXIF's tag
+_ON_ITS_SIDE = range(5, 9)
+
 MIN_SIDE = 10
 """Pixels of the shorter side from which an image is trained on."""
 
@@ -86,6 +89,17 @@ def training_problem(path: Path) -> str | None:
     if min(width, height) < MIN_SIDE:
         return f"its {width} x {height} pixels are too few; each side needs {MIN_SIDE} at least"
     return None
+
+
+def training_size(path: Path) -> tuple[int, int] | None:
+    """Width and height of an image as it is shown, by its header; None if that cannot be read."""
+    try:
+        with open_image(path, TRAINING_FORMATS) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(_ORIENTATION, 1) in _ON_ITS_SIDE
+    except Exception:  # why is told by training_problem
+        return None
+    return (height, width) if turned else (width, height)
 
 
 def images_below(folder: Path, suffixes: frozenset[str] = TRAINING_SUFFIXES) -> list[Path]:

@@ -8,7 +8,7 @@ read too, and `valid` is taken for `val`.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from visionmesh.datasets import _names
@@ -41,6 +41,24 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
         text = "no images were found; put them into images/train, images/val and, if you like, images/test"
         report.add_problem("images", 0, text)
     return report
+
+
+def labelled_images(folder: Path, split: str) -> Iterator[tuple[Path, str, str | None]]:
+    """(image, its path within the split, its label file's text if it has one) of a checked folder."""
+    place = _image_folder(folder, split)
+    if place is None:
+        return
+    labels = _label_folder(place, folder)
+    for image in images_below(place):
+        inner = image.relative_to(place)
+        label = labels / inner.with_suffix(".txt")
+        yield image, inner.as_posix(), label.read_text("utf-8", "replace") if label.is_file() else None
+
+
+def standard_paths(folder: Path) -> Mapping[str, str]:
+    """Where each file belongs in the first layout."""
+    names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    return {name: standard_path(name) for name in names}
 
 
 def read_class_names(folder: Path) -> list[str]:
