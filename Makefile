@@ -44,6 +44,8 @@ soak: $(STAMP)
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/progress.py
+	$(BIN)/python benchmarks/watchers.py
+	$(BIN)/python benchmarks/journal.py
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,11 +1,11 @@
 """How long a job takes from CreateJob to the first event of its job process.
 
-    python benchmarks/dispatch.py [--jobs 20]
+    python benchmarks/dispatch.py [--jobs 10] [--database sqlite postgresql]
 
-A real scheduler and a real agent with the ultralytics framework run small inference jobs, one
-after another, so that no job waits for a place: first with the zygote, which forks job processes,
-then with `--no-zygote`, where each starts an interpreter and imports the framework. Measured by
-this machine's clock, from the moment in which CreateJob has returned:
+A real scheduler, on SQLite and then on PostgreSQL, and a real agent with the ultralytics framework
+run small inference jobs, one after another, so that no job waits for a place: with the zygote, which
+forks job processes, and on SQLite also with `--no-zygote`, where each starts an interpreter and
+imports the framework. Measured by this machine's clock, from the moment in which CreateJob has returned:
 
 assigned  until the scheduler has stored the runner's first word about the attempt, that it fetches
           the inputs: an upper bound of the acknowledgement, which goes another way at the same time
@@ -24,12 +24,18 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from visionmesh.cli.mesh import LocalMesh, LocalProcess, MeshSettings, local_mesh
+from databases import add_option, mesh_on
+
+from visionmesh.cli.mesh import LocalMesh, LocalProcess
 from visionmesh.client import AsyncClient, AsyncJobHandle
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2, vision_pb2
 
 AGENT_GRACE = 6.0
+WAYS = {
+    "sqlite": {"zygote": "--zygote", "no zygote": "--no-zygote"},
+    "postgresql": {"zygote": "--zygote"},  # the database does not start processes
+}
 SETTLE_JOBS = 2
 """Jobs that run to their end before the measurement: caches fill, a zygote gets ready."""
 
@@ -45,16 +51,19 @@ class Dispatch:
 async def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--jobs", type=int, default=20, help="measured jobs per way of starting")
-    jobs = parser.parse_args().jobs
+    parser.add_argument("--jobs", type=int, default=10, help="measured jobs per way of starting")
+    add_option(parser)
+    arguments = parser.parse_args()
+    jobs = arguments.jobs
     print(f"{jobs} inference jobs on one image each, milliseconds after CreateJob returned\n")
-    print(f"{'':<12}{'assigned p50':>13}{'p99':>8}{'started p50':>14}{'p99':>8}")
+    print(f"{'':<24}{'assigned p50':>13}{'p99':>8}{'started p50':>14}{'p99':>8}")
     with tempfile.TemporaryDirectory(prefix="visionmesh-benchmark-") as folder:
-        async with local_mesh(MeshSettings(Path(folder) / "mesh", runners=0)) as mesh:
-            for title, flag in (("zygote", "--zygote"), ("no zygote", "--no-zygote")):
-                found = await _with_agent(mesh, Path(folder), flag, jobs)
-                print(f"{title:<12}{_row([one.assigned for one in found], 13)}", end="")
-                print(_row([one.started for one in found], 14), flush=True)
+        for database in arguments.database:
+            async with mesh_on(database, Path(folder)) as mesh:
+                for title, flag in WAYS[database].items():
+                    found = await _with_agent(mesh, Path(folder) / database, flag, jobs)
+                    print(f"{database:<12}{title:<12}{_row([one.assigned for one in found], 13)}", end="")
+                    print(_row([one.started for one in found], 14), flush=True)
 
 
 def _row(seconds: Sequence[float], width: int) -> str:
@@ -119,15 +128,22 @@ async def _inference(client: AsyncClient, folder: Path) -> job_pb2.Job:
         await asyncio.to_thread(write_shapes, shapes, train=4, val=2, test=1, size=32)
         await client.create_dataset(shapes, "shapes")
     dataset = "datasets/shapes"
-    training = job_pb2.TrainSpec(
-        model="yolov8n", dataset=dataset, epochs=1, batch_size=4, image_size=32, device="cpu"
-    )
-    handle = await _run_whole(client, job_pb2.Job(train=training))
+    checkpoint = f"{await _trained(client, dataset)}/artifacts/best"
     images = job_pb2.ImageSource(dataset_images=job_pb2.DatasetImages(dataset=dataset, split="test"))
-    checkpoint = f"{handle.name}/artifacts/best"
     return job_pb2.Job(
         infer=job_pb2.InferSpec(checkpoint=checkpoint, images=images, image_size=32, device="cpu")
     )
+
+
+async def _trained(client: AsyncClient, dataset: str) -> str:
+    """The name of a training that has succeeded; the first caller waits for it."""
+    async for job in client.list_jobs():
+        if job.HasField("train"):
+            return job.name
+    training = job_pb2.TrainSpec(
+        model="yolov8n", dataset=dataset, epochs=1, batch_size=4, image_size=32, device="cpu"
+    )
+    return (await _run_whole(client, job_pb2.Job(train=training))).name
 
 
 if __name__ == "__main__":

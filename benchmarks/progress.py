@@ -1,15 +1,17 @@
 """Durable progress events per second, beside a bare stream that stores nothing.
 
-    python benchmarks/progress.py [--updates 40000] [--rounds 3]
+    python benchmarks/progress.py [--updates 20000] [--rounds 3] [--database sqlite postgresql]
 
-A scheduler process on a fresh SQLite folder gives jobs to a scripted runner; then small updates
-(batch progress and log lines) go over 1 and over 8 ReportProgress streams, sent by the agent's own
-stream code, until every one is acknowledged, which means on disk. The bare stream is the same
-sender against a process that decodes each request, acknowledges it, and does nothing else.
+A scheduler process, on a fresh SQLite file and then on a fresh PostgreSQL database, gives jobs to a
+scripted runner; then small updates (batch progress and log lines) go over 1 and over 8
+ReportProgress streams, sent by the agent's own stream code, until every one is acknowledged, which
+means on disk. The bare stream is the same sender against a process that decodes each request,
+acknowledges it, and does nothing else.
 """
 
 import argparse
 import asyncio
+import logging
 import statistics
 import sys
 import tempfile
@@ -20,9 +22,11 @@ from time import perf_counter
 from typing import Any
 
 import grpc
+import structlog
+from databases import add_option, mesh_on
 
 from runners.agent.stream import NumberedStream
-from visionmesh.cli.mesh import LocalMesh, MeshSettings, local_mesh
+from visionmesh.cli.mesh import LocalMesh
 from visionmesh.client import AsyncClient
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import (
@@ -44,22 +48,31 @@ async def main() -> None:
     if arguments.bare:
         await serve_bare()
         return
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     print(f"{arguments.updates} updates over all streams together, median of {arguments.rounds} rounds\n")
-    print(f"{'streams':>7}  {'durable events/s':>16}  {'bare events/s':>13}  {'ratio':>5}")
+    print(f"{'':<12}{'streams':>7}  {'durable events/s':>16}  {'bare events/s':>13}  {'ratio':>5}")
     with tempfile.TemporaryDirectory(prefix="visionmesh-benchmark-") as folder:
-        async with local_mesh(MeshSettings(Path(folder) / "mesh", runners=0)) as mesh, bare_server() as bare:
-            for streams in STREAM_COUNTS:
-                durable = await mesh.run(_durable_rate(mesh, Path(folder), streams, arguments))
-                plain = await _bare_rate(bare, streams, arguments)
-                print(
-                    f"{streams:>7}  {durable:>16,.0f}  {plain:>13,.0f}  {durable / plain:>5.2f}", flush=True
-                )
+        async with bare_server() as bare:
+            for database in arguments.database:
+                async with mesh_on(database, Path(folder)) as mesh:
+                    await _compare(mesh, bare, Path(folder), database, arguments)
+
+
+async def _compare(
+    mesh: LocalMesh, bare: str, folder: Path, title: str, arguments: argparse.Namespace
+) -> None:
+    for streams in STREAM_COUNTS:
+        durable = await mesh.run(_durable_rate(mesh, folder, streams, arguments))
+        plain = await _bare_rate(bare, streams, arguments)
+        ratio = durable / plain
+        print(f"{title:<12}{streams:>7}  {durable:>16,.0f}  {plain:>13,.0f}  {ratio:>5.2f}", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--updates", type=int, default=40_000, help="over all streams together")
+    parser.add_argument("--updates", type=int, default=20_000, help="over all streams together")
     parser.add_argument("--rounds", type=int, default=3)
+    add_option(parser)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -154,11 +167,12 @@ async def attempts(client: AsyncClient, folder: Path, count: int) -> AsyncIterat
 
 
 async def _dataset(client: AsyncClient, folder: Path) -> str:
-    source = folder / "shapes"
+    source, dataset = folder / "shapes", "datasets/shapes"
     if not source.exists():
         await asyncio.to_thread(write_shapes, source, train=2, val=1, test=0, size=32)
+    if dataset not in [found.name async for found in client.list_datasets()]:
         await client.create_dataset(source, "shapes")
-    return "datasets/shapes"
+    return dataset
 
 
 def _register(slots: int) -> runner_pb2.Register:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median, quantiles
@@ -10,12 +10,13 @@ from typing import Any
 
 import grpc
 import psutil
-from fault_mesh import DATASET, DEADLINE, FaultMesh, Process, fault_mesh, followed, state
+from crowd import Crowd, stalled_watches
+from fault_mesh import DATASET, DEADLINE, Process, fault_mesh, followed, state
 from runner_double import Numbered, RunnerDouble, ended, line, refusal
 
-from visionmesh.client import AsyncClient, AsyncJobHandle
+from visionmesh.client import AsyncClient
 from visionmesh.errors import Reason
-from visionmesh.v1 import job_pb2, progress_pb2, progress_pb2_grpc
+from visionmesh.v1 import job_pb2
 
 STALLED = 20
 BATCHES, LINES, LINE_BYTES = 50, 20, 8000
@@ -24,19 +25,6 @@ JOB = job_pb2.Job(train=job_pb2.TrainSpec(model="yolo11n", dataset=DATASET), fra
 CROWD, CLIENTS = 1000, 50
 CROWD_LINES = 40
 """Lines that the crowd is told: more than a connection that nobody reads holds."""
-
-
-async def stalled_watches(mesh: FaultMesh, job: str, stack: AsyncExitStack, count: int) -> list[Any]:
-    """Watches that have read one message, and read no more."""
-    calls = []
-    # The least that a connection may hold: what is behind it waits in the scheduler.
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0)]
-    for _ in range(count):
-        channel = await stack.enter_async_context(grpc.aio.insecure_channel(mesh.address, options=options))
-        stub: Any = progress_pb2_grpc.ProgressServiceStub(channel)
-        calls.append(stub.WatchProgress(progress_pb2.WatchProgressRequest(job=job)))
-        await calls[-1].read()
-    return calls
 
 
 def resident(process: Process) -> int:
@@ -79,7 +67,7 @@ async def test_stalled_watchers_cost_little_and_delay_nobody(tmp_path: Path) -> 
             await first.end()
         async with followed(mesh, JOB) as reader:
             _, progress = await runner.start()
-            calls = await stalled_watches(mesh, reader.job.name, stack, STALLED)
+            calls = await stalled_watches(mesh.address, reader.job.name, stack, STALLED)
             before = resident(scheduler)
             await acknowledgements(progress)  # fills what the connections hold
             with_stalled = await acknowledgements(progress)
@@ -101,37 +89,6 @@ async def test_stalled_watchers_cost_little_and_delay_nobody(tmp_path: Path) -> 
     assert grown < STALLED * held * 1e6 / 4
 
 
-class Crowd:
-    """Many watchers of one job; each is told everything once and in order, or the group fails."""
-
-    def __init__(self, group: asyncio.TaskGroup) -> None:
-        self._group = group
-        self.told: list[int] = []
-        """The last sequence that each was told."""
-        self.times: defaultdict[int, list[float]] = defaultdict(list)
-        """When a sequence was told, by sequence."""
-        self._everybody: defaultdict[int, asyncio.Event] = defaultdict(asyncio.Event)
-
-    def join(self, job: AsyncJobHandle, after: int = 0) -> None:
-        """One more."""
-        self.told.append(after)
-        self._group.create_task(self._watch(len(self.told) - 1, job, after))
-
-    async def _watch(self, number: int, job: AsyncJobHandle, after: int) -> None:
-        async for event in job.watch(after):
-            assert event.sequence == self.told[number] + 1
-            self.told[number] = event.sequence
-            self.times[event.sequence].append(time.monotonic())
-            if len(self.times[event.sequence]) == len(self.told):
-                self._everybody[event.sequence].set()
-
-    async def until(self, sequence: int) -> list[float]:
-        """Wait until everybody was told `sequence`; when each was."""
-        async with asyncio.timeout(2 * DEADLINE):
-            await self._everybody[sequence].wait()
-        return sorted(self.times[sequence])
-
-
 async def test_a_thousand_watchers_with_a_stalled_one_outlive_their_scheduler(tmp_path: Path) -> None:
     patience = {"stalled_watcher_seconds": 3}
     async with (
@@ -147,7 +104,7 @@ async def test_a_thousand_watchers_with_a_stalled_one_outlive_their_scheduler(tm
         crowd, began = Crowd(group), time.monotonic()
         for number in range(CROWD - 1):
             crowd.join(clients[number % CLIENTS].job(job.name))
-        (stalled,) = await stalled_watches(mesh, job.name, stack, 1)
+        (stalled,) = await stalled_watches(mesh.address, job.name, stack, 1)
         joined = (await crowd.until(1))[-1] - began
         with_crowd = resident(scheduler)
 
