@@ -164,7 +164,9 @@ class Agent:
         """Begin an attempt; why not, or nothing."""
         key = (assignment.job.name, assignment.attempt)
         if key in self._attempts:
-            return ""  # asked again after a reconnect
+            # Asked again after a reconnect. Or another under the number of one that was given up: the
+            # scheduler's database was restored.
+            return "an attempt of that number is being ended" if self._attempts[key][0].is_dropped else ""
         if self._stopping.is_set() or (self._settings.once and self._took_one):
             return "the runner is about to stop"
         for ref in self.attempts():

@@ -120,6 +120,11 @@ class Attempt:
         if not self._lost.done():
             self._lost.set_result(why)
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether it was ended at once, and goes."""
+        return self._lost.done()
+
     def leave(self, why: str) -> None:
         """End it at once; what is not delivered is for the next agent."""
         self._left = True

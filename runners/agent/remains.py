@@ -47,6 +47,11 @@ class Remains:
         if not self._lost.done():
             self._lost.set_result(why)
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether nobody is told any more."""
+        return self._lost.done()
+
     def leave(self, why: str) -> None:
         """Stop; what is not delivered is for the next agent."""
         self._left = True

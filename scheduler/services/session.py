@@ -70,6 +70,8 @@ class Session:
         """The newest that is not stored."""
         self._draining = False
         """Whether the runner wants no more work, and that is not stored."""
+        self._unnamed: set[tuple[str, int]] = set()
+        """Attempts that the newest heartbeat should have named and has not."""
 
     async def run(
         self,
@@ -215,6 +217,26 @@ class Session:
             # A cancel that another replica took, or that came while the runner was away.
             if held[key].state is AttemptState.CANCELLING and key not in self._told_to_stop:
                 self._stop(Stop(self.runner_id, *key, _DEFAULT_GRACE, Cause.CANCELLED))
+        await self._lose_unnamed({key: a for key, a in held.items() if key not in named})
+
+    async def _lose_unnamed(self, unnamed: dict[tuple[str, int], runners.LiveAttempt]) -> None:
+        """Give up the attempts that two heartbeats in a row did not name; the first may have been too early.
+
+        So it is with what ended for the runner, when the database was restored to a time before that.
+        """
+        taken = {key for key, attempt in unnamed.items() if attempt.state is not AttemptState.ASSIGNED}
+        gone = [unnamed[key] for key in sorted(taken & self._unnamed)]
+        self._unnamed = taken
+        if gone:
+            await persistently(lambda: self._lose(gone))
+
+    async def _lose(self, gone: list[runners.LiveAttempt]) -> None:
+        async with self._store.change(Lane.RUNNERS) as change:
+            await change.jobs(attempt.job_id for attempt in gone)
+            for attempt in gone:
+                log.warning("attempt gone", runner=self.runner_id, job=attempt.job_id, attempt=attempt.number)
+                why = f"runner {names.runner_name(self.runner_id)} does not have it any more"
+                await runners.lose(change, attempt, why)
 
     def _stop(self, stop: Stop) -> None:
         self._told_to_stop.add((stop.job_id, stop.attempt))

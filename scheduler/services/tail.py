@@ -9,6 +9,8 @@ import grpc
 from scheduler.hub import Hub, job_topic
 from scheduler.services.shared_reads import SharedReads
 from scheduler.services.writer import WatchWriter
+from visionmesh import names
+from visionmesh.errors import MeshError, Reason
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,16 @@ class Tail:
     async def follow(self, job_id: str, after: int) -> None:
         """Send everything after sequence `after` until the job has ended and all is sent.
 
-        Raises UNAVAILABLE when the scheduler is about to stop, and SLOW_CONSUMER.
-
-        `after` may lie beyond the history, as after a restore of the database: then the watch waits.
+        Raises UNAVAILABLE when the scheduler is about to stop, SLOW_CONSUMER, and OUT_OF_RANGE if
+        `after` lies beyond the history, or that has become shorter: the database was restored.
         """
         told = after
         with self._hub.subscribe(job_topic(job_id)) as subscription, self._reads.of(job_id) as pages:
             while True:
                 self._hub.check_open()
                 page = await pages.after(told, subscription.moment)
+                if told > page.position.sequence:
+                    raise beyond_history(job_id, told, page.position.sequence)
                 for sequence, message in page.items:
                     await self._writer.write(message)
                     told = sequence
@@ -58,3 +61,12 @@ class Tail:
                     await self._writer.write(self._bookmark(told))
                 if subscription.has_read(page.moment):
                     await subscription.wait(self._patience.bookmark - self._writer.quiet_seconds)
+
+
+def beyond_history(job_id: str, told: int, last: int) -> MeshError:
+    """OUT_OF_RANGE: to wait would be to pass over other events under the numbers that were told already."""
+    text = (
+        f"The history of {names.job_name(job_id)} ends at {last}, before {told}: the mesh's database was "
+        "restored to an earlier state, or the number is of another job. Watch again from the beginning."
+    )
+    return MeshError(grpc.StatusCode.OUT_OF_RANGE, Reason.OUT_OF_RANGE, text, {"sequence": str(last)})

@@ -295,8 +295,7 @@ class Follower:
     async def close(self) -> None:
         """Stop watching."""
         self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
+        await asyncio.wait([self._task])  # what it ended with was for those who waited for it
 
     @property
     def epochs(self) -> dict[int, list[int]]:

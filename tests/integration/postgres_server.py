@@ -78,6 +78,19 @@ class PostgresServer:
         psutil.wait_procs(everyone, timeout=60)
         self._postmaster.unlink()
 
+    def keep_copy(self) -> None:
+        """Stop for a moment, and keep a copy of everything as it is, as a replica that lags behind has it."""
+        self.stop("fast")
+        self._run_program("cp", "-a", self._data, f"{self._data}.copy")
+        self.start()
+
+    def fail_over(self) -> None:
+        """Die, and begin again, at the same address, with what was copied."""
+        self.kill()
+        shutil.rmtree(self._data)
+        Path(f"{self._data}.copy").rename(self._data)
+        self.start()
+
     def run_sql(self, statement: str) -> list[tuple[object, ...]]:
         """Run a statement as the superuser, outside any transaction."""
         with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
@@ -104,7 +117,10 @@ class PostgresServer:
         return Path(self._data) / "postmaster.pid"
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*_unprivileged(), str(self._programs / program), *arguments]
+        self._run_program(str(self._programs / program), *arguments)
+
+    def _run_program(self, program: str, *arguments: str) -> None:
+        command = [*_unprivileged(), program, *arguments]
         done = subprocess.run(command, cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.decode()}")

@@ -85,7 +85,8 @@ class ProgressServiceServicer:
         job has ended and everything is sent.
 
         NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-        resume with the last sequence received.
+        resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+        beyond the history, as after a restore of the database; watch again from 0.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,8 @@ class ProgressServiceStub:
     job has ended and everything is sent.
 
     NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-    resume with the last sequence received.
+    resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+    beyond the history, as after a restore of the database; watch again from 0.
     """
     ListMetrics: _grpc.UnaryUnaryMultiCallable[_progress_pb2.ListMetricsRequest, _progress_pb2.ListMetricsResponse]
     """Lists the metrics of each completed epoch of each attempt, in order.
@@ -96,7 +97,8 @@ class ProgressServiceAsyncStub(ProgressServiceStub):
     job has ended and everything is sent.
 
     NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-    resume with the last sequence received.
+    resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+    beyond the history, as after a restore of the database; watch again from 0.
     """
     ListMetrics: _aio.UnaryUnaryMultiCallable[_progress_pb2.ListMetricsRequest, _progress_pb2.ListMetricsResponse]  # type: ignore[assignment]
     """Lists the metrics of each completed epoch of each attempt, in order.
@@ -143,7 +145,8 @@ class ProgressServiceServicer(metaclass=_abc_1.ABCMeta):
         job has ended and everything is sent.
 
         NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-        resume with the last sequence received.
+        resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+        beyond the history, as after a restore of the database; watch again from 0.
         """
 
     @_abc_1.abstractmethod

@@ -60,7 +60,8 @@ class ResultServiceStub:
     ended and everything is sent.
 
     NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-    resume with the last sequence received.
+    resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+    beyond the history, as after a restore of the database; watch again from 0.
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_result_pb2.ListArtifactsRequest, _result_pb2.ListArtifactsResponse]
     """Lists the files of a job by name.
@@ -105,7 +106,8 @@ class ResultServiceAsyncStub(ResultServiceStub):
     ended and everything is sent.
 
     NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-    resume with the last sequence received.
+    resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+    beyond the history, as after a restore of the database; watch again from 0.
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_result_pb2.ListArtifactsRequest, _result_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """Lists the files of a job by name.
@@ -171,7 +173,8 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         ended and everything is sent.
 
         NOT_FOUND: no such job. RESOURCE_EXHAUSTED: the caller did not read;
-        resume with the last sequence received.
+        resume with the last sequence received. OUT_OF_RANGE: after_sequence lies
+        beyond the history, as after a restore of the database; watch again from 0.
         """
 
     @_abc_1.abstractmethod

@@ -119,6 +119,16 @@ WATCHES: Table = {
             job=w.running, after_sequence=-1)),
         _BAD, "after_sequence", "got -1", "must be greater than or equal to 0",
     ),
+    "watch from beyond the history": past(
+        reads("progress", "WatchProgress",
+        lambda w: progress_pb2.WatchProgressRequest(job=w.running, after_sequence=1000)),
+        Reason.OUT_OF_RANGE, "", "ends at", "Watch again from the beginning",
+    ),
+    "predictions from beyond the history": past(
+        reads("results", "WatchPredictions", lambda w: result_pb2.WatchPredictionsRequest(
+            job=w.finished, after_sequence=1000)),
+        Reason.OUT_OF_RANGE, "", "ends at", "Watch again from the beginning",
+    ),
     "resume token of nobody": bad(
         reads("jobs", "WatchJobs", lambda w: job_pb2.WatchJobsRequest(resume_token="bm9ib2R5")),
         Reason.BAD_PAGE_TOKEN, "resume_token", "was not made by", "Start again without it",
