@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import CursorResult, Executable, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scheduler.store import postgres
@@ -75,12 +75,18 @@ class Connection:
         self._last = task = self._start(work)
         return await asyncio.shield(task)
 
+    async def _rollback(self) -> None:
+        # A connection that broke has rolled back. Whoever leaves, as by a cancellation, must not hear of it
+        # in the place of why.
+        with suppress(DBAPIError):
+            await self._raw.rollback()
+
     async def end(self, *, commit: bool) -> None:
         """Commit or roll back, when the last statement is done, and give the connection back."""
         try:
             if self._last is not None:
                 await asyncio.wait([self._last])
-            await (self._raw.commit() if commit else self._raw.rollback())
+            await (self._raw.commit() if commit else self._rollback())
         finally:
             try:
                 await self._raw.close()

@@ -20,9 +20,10 @@ UPGRADE_LOCK = 0x76_6D_65_73_68
 
 _LIMITS = {
     "statement_timeout": "30s",
-    "lock_timeout": "10s",
-    # The locks of a scheduler that was frozen in a transaction are its replicas' after this.
-    "idle_in_transaction_session_timeout": "30s",
+    # The locks of a scheduler that was frozen in a transaction are its replicas' after the second of these.
+    # What it had waiting for them itself has given up by then, or would hold them for as long again.
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "8s",
 }
 CONNECT: dict[str, Any] = {
     "connect_timeout": 5,

@@ -91,6 +91,30 @@ async def test_what_takes_postgres_too_long_is_not_waited_for(on_postgres: Store
     assert not isinstance(refused.value, DatabaseAway)
 
 
+async def test_whoever_is_cancelled_on_a_broken_connection_leaves(
+    postgres: PostgresServer, on_postgres: Store
+) -> None:
+    """The rollback fails: that must not take the cancellation's place, or what is persistent never ends."""
+    inside = asyncio.Event()
+
+    async def stay() -> None:
+        async with on_postgres.change() as change:
+            await change.connection.execute(text("SELECT 1"))
+            inside.set()
+            await asyncio.Event().wait()
+
+    staying = asyncio.create_task(persistently(stay))
+    await inside.wait()
+    stopped = (
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+    )
+    assert await asyncio.to_thread(postgres.run_sql, stopped) == [(True,)]
+    staying.cancel()
+    done, _ = await asyncio.wait([staying], timeout=10)
+    assert done
+    assert staying.cancelled()
+
+
 async def test_a_standby_takes_no_writes_for_now(on_postgres: Store) -> None:
     with pytest.raises(DatabaseAway, match="standby"):
         await write(on_postgres, 1, Lane.CALLS, text("SET TRANSACTION READ ONLY"))
