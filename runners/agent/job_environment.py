@@ -33,6 +33,7 @@ _SAME_NAME = (
     "iou_threshold",
     "max_detections",
     "top_k",
+    "normalize",
 )
 _SAME_NAME_IF_SET = ("optimizer", "device", "primary_metric", "split")
 
@@ -71,13 +72,14 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         raise UnknownKind(f"This runner cannot run jobs of kind {kind!r}; it can run {', '.join(KINDS)}.")
     spec = getattr(assignment.job, kind)
     values = _values(spec)
-    if spec.task != vision_pb2.TASK_UNSPECIFIED:
+    if "task" in spec.DESCRIPTOR.fields_by_name and spec.task != vision_pb2.TASK_UNSPECIFIED:
         values["task"] = vision_pb2.Task.Name(spec.task).removeprefix("TASK_").lower()
     if isinstance(spec, job_pb2.TrainSpec):
         least = spec.primary_metric_mode == vision_pb2.METRIC_MODE_MIN
         values["primary_metric_mode"] = "min" if least else "max"
     if isinstance(spec, job_pb2.InferSpec):
         values["save_overlays"] = spec.save_overlays
+    if isinstance(spec, job_pb2.InferSpec | job_pb2.EmbedSpec):
         values.setdefault("batch_size", 8)
     return JobEnvironment(
         kind=kind,

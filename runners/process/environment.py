@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from runners.process.errors import UserError
 
-KINDS = ("train", "validate", "infer")
+KINDS = ("train", "validate", "infer", "embed")
 """Kinds of jobs."""
 
 _TASKS = {"detection": "detect", "object_detection": "detect"}
@@ -25,7 +25,7 @@ class JobEnvironment:
     """What a job process is to do. None means: as the framework does by default."""
 
     kind: str = "train"
-    """train, validate or infer (KIND)."""
+    """train, validate, infer or embed (KIND)."""
 
     job_id: str = "local"
     """The {job} of jobs/{job} (JOB_ID or INFERENCE_JOB_ID); "local" by hand."""
@@ -58,7 +58,7 @@ class JobEnvironment:
     """Passes over the training split, at least 1 (EPOCHS)."""
 
     batch_size: int = 16
-    """Images per step, at least 1 (BATCH_SIZE); 8 by default for infer."""
+    """Images per step, at least 1 (BATCH_SIZE); 8 by default for infer and embed."""
 
     image_size: int | None = None
     """Side of the square network input in pixels, 32 to 8192 (IMAGE_SIZE)."""
@@ -105,6 +105,9 @@ class JobEnvironment:
     top_k: int = 5
     """Most classes per image for classification, at least 1 (TOP_K)."""
 
+    normalize: bool = True
+    """Scale each vector of an embedding to length 1 (NORMALIZE)."""
+
     save_overlays: bool = False
     """Draw predictions into copies of the images (SAVE_OVERLAYS)."""
 
@@ -144,7 +147,7 @@ class JobEnvironment:
                 raise UserError(f"{name} is {text!r}; it must be {error}. Correct or unset it.") from None
         kind = values.get("kind", "train")
         values.setdefault("output_path", Path("output") / kind)
-        if kind == "infer":
+        if kind in ("infer", "embed"):
             values.setdefault("batch_size", 8)
         return cls(**values)
 
@@ -262,6 +265,7 @@ _VARIABLES = (
     _Variable("iou_threshold", ("IOU_THRESHOLD",), _number(0, 1)),
     _Variable("max_detections", ("MAX_DETECTIONS",), _whole(1, 10_000)),
     _Variable("top_k", ("TOP_K",), _whole(1, 1000)),
+    _Variable("normalize", ("NORMALIZE",), _switch),
     _Variable("save_overlays", ("SAVE_OVERLAYS",), _switch),
     _Variable("hyperparameters", ("HYPERPARAMETERS",), _object),
     _Variable("resume", ("RESUME",), _switch),

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +42,7 @@ class Inference:
     ) -> None:
         self._environment, self._predictor, self._listed = environment, predictor, listed
         self._emitter, self._commands = emitter, commands
+        self._dimension = 0
         self._failed = 0
         self._predicted = 0
         self._inference_ms = 0.0
@@ -83,16 +85,23 @@ class Inference:
         self._predicted += 1
         self._inference_ms += prediction.timings.inference_ms
         self._per_class.update(detection.class_name for detection in prediction.detections)
-        if not self._environment.save_overlays:
-            return
-        name = f"overlays/{prediction.index}.jpg"
-        overlays.draw(pixels, prediction, self._environment.output_path / name)
-        prediction.overlay_artifact = artifact_name(self._environment.job_id, name)
-        self._emitter.file(
-            process_pb2.OutputFile(
-                path=name, artifact=name, kind=result_pb2.ARTIFACT_KIND_OVERLAY, content_type="image/jpeg"
+        if self._environment.save_overlays:
+            name = f"overlays/{prediction.index}.jpg"
+            overlays.draw(pixels, prediction, self._environment.output_path / name)
+            prediction.overlay_artifact = self._publish(name, result_pb2.ARTIFACT_KIND_OVERLAY, "image/jpeg")
+        if prediction.HasField("embedding"):
+            self._dimension = len(prediction.embedding.values)
+            name = "embedding.bin" if len(self._listed) == 1 else f"embeddings/{prediction.index}.bin"
+            _write_vector(self._environment.output_path / name, prediction.embedding.values)
+            prediction.embedding.artifact = self._publish(
+                name, result_pb2.ARTIFACT_KIND_EMBEDDING, "application/octet-stream"
             )
-        )
+
+    def _publish(self, name: str, kind: "result_pb2.ArtifactKind.ValueType", content_type: str) -> str:
+        """Announce a file below the output path; the name of its artifact."""
+        file = process_pb2.OutputFile(path=name, artifact=name, kind=kind, content_type=content_type)
+        self._emitter.file(file)
+        return artifact_name(self._environment.job_id, name)
 
     def _tell_progress(self) -> None:
         now_done = self._predicted + self._failed
@@ -108,4 +117,12 @@ class Inference:
             total_inference_time_ms=self._inference_ms,
             avg_inference_time_ms=self._inference_ms / self._predicted if self._predicted else 0.0,
             detections_per_class=self._per_class,
+            embedding_dimension=self._dimension,
         )
+
+
+def _write_vector(path: Path, values: Sequence[float]) -> None:
+    """Write a vector as a NumPy file: float32, shape [dimension]."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        np.save(file, np.asarray(values, np.float32))

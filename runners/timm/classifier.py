@@ -4,17 +4,14 @@ import difflib
 import json
 import os
 import pickle
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from google.rpc import code_pb2
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -22,7 +19,6 @@ from torch import nn
 from runners.process.errors import UserError
 from runners.timm import manifest
 from runners.timm.data import Preprocessing
-from visionmesh.v1 import result_pb2
 
 State = Mapping[str, torch.Tensor]
 _ABOUT = "visionmesh"
@@ -74,9 +70,8 @@ def build(
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(f"timm has no model {name!r} here.{hint}", reason="UNKNOWN_MODEL")
     chosen = {key: settings[key] for key in ("drop_rate", "drop_path_rate") if settings.get(key)}
-    own = timm.get_pretrained_cfg(name)
-    if size is not None and own is not None and own.fixed_input_size and own.input_size[-1] != size:
-        chosen["img_size"] = size
+    if size is not None:
+        chosen |= _own_size(name, size)
     try:
         network = timm.create_model(name, pretrained=False, num_classes=len(class_names), **chosen)
     except (TypeError, ValueError, AssertionError) as error:
@@ -88,26 +83,32 @@ def build(
     return Classifier(name, tuple(class_names), Preprocessing.of_model(network, size), network)
 
 
-def restore(checkpoint: Checkpoint) -> Classifier:
-    """The classifier that a checkpoint of this framework holds, in evaluation mode. Raises UserError."""
+def restore(checkpoint: Checkpoint, size: int | None = None) -> Classifier:
+    """The classifier that a checkpoint of this framework holds, in evaluation mode.
+
+    Its input is of `size` pixels, or as it was trained. Raises UserError.
+    """
     about = checkpoint.about
     if not about:
         text = "it does not say which model and classes it is for"
         raise _unusable(checkpoint.path, text, "Use the best of a training of this mesh")
+    preprocessing = Preprocessing.from_dict(about["preprocessing"])
+    preprocessing = replace(preprocessing, size=size or preprocessing.size)
+    chosen = _own_size(about["model"], preprocessing.size)
     network = timm.create_model(
-        about["model"], pretrained=False, num_classes=len(about["class_names"]), **_size_of(about)
+        about["model"], pretrained=False, num_classes=len(about["class_names"]), **chosen
     )
     try:
         network.load_state_dict(dict(checkpoint.weights))
     except RuntimeError as error:
         how = "Use it with the version of timm that wrote it"
         raise _unusable(checkpoint.path, str(error), how) from error
-    preprocessing = Preprocessing.from_dict(about["preprocessing"])
     return Classifier(about["model"], tuple(about["class_names"]), preprocessing, network.eval())
 
 
-def _size_of(about: Mapping[str, Any]) -> dict[str, int]:
-    own, size = timm.get_pretrained_cfg(about["model"]), about["preprocessing"]["size"]
+def _own_size(name: str, size: int) -> dict[str, Any]:
+    """What a model that is made for one size must be told to take another."""
+    own = timm.get_pretrained_cfg(name)
     other = own is not None and own.fixed_input_size and own.input_size[-1] != size
     return {"img_size": size} if other else {}
 
@@ -192,46 +193,3 @@ def _unusable(path: Path, why: str, how: str) -> UserError:
         f"{path.name} is not a checkpoint that can be used here: {first}. {how}.",
         code=code_pb2.FAILED_PRECONDITION,
     )
-
-
-class Asked:
-    """A classifier that looks at images."""
-
-    def __init__(self, classifier: Classifier, device: str, top_k: int) -> None:
-        self._classifier, self._device = classifier, device
-        self._top_k = min(top_k, len(classifier.class_names))
-        self._network = classifier.network.to(device).eval()
-        self._transform = classifier.preprocessing.transform()
-
-    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
-        """One prediction per image (height x width x 3, blue first), without index and URI."""
-        if not images:
-            return []
-        began = time.perf_counter()
-        pictures = [Image.fromarray(np.ascontiguousarray(image[..., ::-1])) for image in images]
-        batch = torch.stack([self._transform(picture) for picture in pictures]).to(self._device)
-        prepared = time.perf_counter()
-        with torch.inference_mode():
-            shares = self._network(batch).float().softmax(dim=1).cpu()
-        seen = time.perf_counter()
-        timings = result_pb2.Timings(
-            preprocess_ms=1000 * (prepared - began) / len(images),
-            inference_ms=1000 * (seen - prepared) / len(images),
-        )
-        confidences, classes = shares.topk(self._top_k)
-        return [
-            result_pb2.ImagePrediction(
-                width=picture.width,
-                height=picture.height,
-                classifications=[
-                    result_pb2.Classification(
-                        class_id=int(number),
-                        class_name=self._classifier.class_names[int(number)],
-                        confidence=float(confidence),
-                    )
-                    for confidence, number in zip(*row, strict=True)
-                ],
-                timings=timings,
-            )
-            for picture, row in zip(pictures, zip(confidences, classes, strict=True), strict=True)
-        ]

@@ -19,7 +19,7 @@ def evaluate(environment: JobEnvironment, device: str, emitter: Emitter, command
     assert environment.dataset_path is not None  # noqa: S101 - it was checked
     commands.poll()
     emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
-    found = classifier.restore(classifier.read(environment.checkpoint_path))
+    found = classifier.restore(classifier.read(environment.checkpoint_path), environment.image_size)
     _compare_classes(found.class_names, names)
     threads.use(environment.cpu_threads)
     emitter.stage(vision_pb2.STAGE_VALIDATING, environment.split)

@@ -20,7 +20,7 @@ _ENVIRONMENT = {
 
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
-    *(f"runners.timm.{name}" for name in ("train", "training", "evaluate", "predict", "classifier")),
+    *(f"runners.timm.{name}" for name in ("train", "training", "evaluate", "predict", "embed", "asking")),
     *(f"runners.pytorch.{name}" for name in ("confusion", "inference")),
 )
 
@@ -49,14 +49,19 @@ class Timm(Framework):
         return device.choose(environment.device)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
-        """Train, validate or infer."""
+        """Train, validate, infer or embed."""
         os.environ.update(_ENVIRONMENT)
-        from runners.timm import evaluate, predict, train
+        from runners.timm import embed, evaluate, predict, train
 
         if environment.task not in (None, "classify"):
             raise UserError(
                 f"timm classifies images; TASK is {environment.task!r}. Use classify, or another framework.",
                 reason="UNSUPPORTED",
             )
-        work = {"train": train.train, "validate": evaluate.evaluate, "infer": predict.predict}
+        work = {
+            "train": train.train,
+            "validate": evaluate.evaluate,
+            "infer": predict.predict,
+            "embed": embed.embed,
+        }
         work[environment.kind](environment, self.device(environment), emitter, commands)

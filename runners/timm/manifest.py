@@ -58,7 +58,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
     return runner_pb2.FrameworkManifest(
         framework="timm",
         version=metadata.version("timm"),
-        kinds=["train", "validate", "infer"],
+        kinds=["train", "validate", "infer", "embed"],
         models=[
             runner_pb2.ModelInfo(
                 name=name, tasks=[vision_pb2.TASK_CLASSIFY], description="timm, random weights"

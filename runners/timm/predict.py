@@ -11,15 +11,15 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
     """Predict by `environment`: the top_k classes of each image."""
     from runners.pytorch import images, threads
     from runners.pytorch.inference import Inference
-    from runners.timm import classifier
+    from runners.timm import asking, classifier
 
     emitter.stage(vision_pb2.STAGE_STARTING)
     listed = images.list_images(environment.image_paths)
     emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
-    found = classifier.restore(classifier.read(environment.checkpoint_path))
+    found = classifier.restore(classifier.read(environment.checkpoint_path), environment.image_size)
     threads.use(environment.cpu_threads)
     emitter.stage(vision_pb2.STAGE_PREDICTING, f"{len(listed)} images")
-    asked = classifier.Asked(found, device, environment.top_k)
+    asked = asking.Namer(found, device, environment.top_k)
     Inference(environment, asked, listed, emitter, commands).run()
 
 

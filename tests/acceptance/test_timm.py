@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from visionmesh import errors
@@ -42,13 +43,16 @@ async def test_class_folders_become_a_classifier(tmp_path: Path) -> None:
         inference = await client.create_job(
             job_pb2.Job(framework="timm", infer=job_pb2.InferSpec(checkpoint=best, images=images, top_k=2))
         )
+        embedding = await client.create_job(
+            job_pb2.Job(framework="timm", embed=job_pb2.EmbedSpec(checkpoint=best, images=images))
+        )
         epochs = [
             event.update.epoch_completed.epoch
             async for event in training.watch()
             if event.update.HasField("epoch_completed")
         ]
         assert epochs == [1, 2, 3, 4, 5, 6]
-        for job in (training, validation, inference):
+        for job in (training, validation, inference, embedding):
             ended = await job.wait()
             assert ended.state == SUCCEEDED, ended.error
         learned = (await training.result()).training.best_metrics
@@ -60,6 +64,10 @@ async def test_class_folders_become_a_classifier(tmp_path: Path) -> None:
         assert len(found) == 12
         assert len(right) >= 11
         assert {len(prediction.classifications) for prediction in found} == {2}
+        vectors = [prediction.embedding async for prediction in embedding.predictions()]
+        assert [len(vector.values) for vector in vectors] == [256] * 12
+        first = np.load(await embedding.download(vectors[0].artifact, tmp_path / "0.bin"))
+        assert first.tolist() == list(vectors[0].values)
         kept = await training.download("best", tmp_path / "best.safetensors")
         assert kept.stat().st_size > 100_000
         with pytest.raises(errors.InvalidRequest, match="labelled for classify, and the job is to detect"):

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -164,6 +165,51 @@ def test_inference_gives_the_likeliest_classes_as_timm_itself_does(
     assert own_answer(best, Path(right[0].image_uri)) == pytest.approx(
         [c.confidence for c in right[0].classifications], abs=1e-5
     )
+
+
+@pytest.fixture(scope="module")
+def pictures(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every image of the validation split, in one folder."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for path in (shapes / "val").rglob("*.jpg"):
+        shutil.copy(path, folder / f"{path.parent.name}-{path.name}")
+    return folder
+
+
+def test_vectors_of_one_class_are_closer_than_those_of_others(
+    trained: JobRun, pictures: Path, tmp_path: Path
+) -> None:
+    best = trained.environment.output_path / "best.safetensors"
+    run = Run(kind="embed", checkpoint_path=best, image_paths=pictures, output_path=tmp_path).go()
+    found = run.results("prediction")
+    vectors = np.array([prediction.embedding.values for prediction in found])
+    assert vectors.shape == (33, 256)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(33), abs=1e-5)
+    classes = [Path(prediction.image_uri).name.partition("-")[0] for prediction in found]
+    same = np.array([[ours == theirs for theirs in classes] for ours in classes])
+    alike = vectors @ vectors.T
+    nearest = [classes[np.argsort(row)[-2]] for row in alike]  # the nearest of all is the image itself
+    assert sum(map(str.__eq__, nearest, classes)) >= 32
+    assert alike[same].mean() > alike[~same].mean() + 0.3
+    assert run.results("inference")[0].embedding_dimension == 256
+    for prediction in found:
+        kept = np.load(tmp_path / "embeddings" / f"{prediction.index}.bin")
+        assert (kept.dtype, kept.tolist()) == (np.float32, list(prediction.embedding.values))
+        assert prediction.embedding.artifact.endswith(f"/artifacts/embeddings/{prediction.index}.bin")
+
+
+def test_one_image_has_its_vector_in_one_file_and_raw_if_asked(
+    trained: JobRun, pictures: Path, tmp_path: Path
+) -> None:
+    best = trained.environment.output_path / "best.safetensors"
+    one = next(pictures.iterdir())
+    values = {"checkpoint_path": best, "image_paths": one, "output_path": tmp_path}
+    (found,) = Run(kind="embed", normalize=False, **values).go().results("prediction")
+    assert np.linalg.norm(found.embedding.values) > 1.5
+    assert found.embedding.artifact.endswith("/artifacts/embedding.bin")
+    assert np.load(tmp_path / "embedding.bin").shape == (256,)
+    with pytest.raises(UserError, match="vectors of random weights say nothing"):
+        Run(kind="embed", image_paths=one, output_path=tmp_path).go()
 
 
 def own_answer(checkpoint: Path, picture: Path) -> list[float]:

@@ -119,8 +119,8 @@ def test_what_is_not_set_stays_at_the_default():
 
 
 def test_a_kind_of_a_newer_version_is_refused():
-    with pytest.raises(UnknownKind, match="cannot run jobs of kind 'embed'"):
-        job_environment(assignment(embed=job_pb2.EmbedSpec()), LocalInputs(), OUTPUT)
+    with pytest.raises(UnknownKind, match="cannot run jobs of kind 'detect_faces'"):
+        job_environment(assignment(detect_faces=job_pb2.DetectFacesSpec()), LocalInputs(), OUTPUT)
 
 
 def test_only_known_harmless_variables_are_inherited():

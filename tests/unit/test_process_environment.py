@@ -44,6 +44,7 @@ ENVIRONMENTS = st.builds(
     iou_threshold=SHARE,
     max_detections=st.integers(1, 10_000),
     top_k=st.integers(1, 1000),
+    normalize=st.booleans(),
     save_overlays=st.booleans(),
     hyperparameters=st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False) | st.booleans()),
     resume=st.booleans(),
@@ -93,7 +94,7 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("KIND", "embed", "one of train, validate, infer"),
+        ("KIND", "paint", "one of train, validate, infer, embed"),
         ("ATTEMPT", "0", "at least 1"),
         ("EPOCHS", "0", "from 1 to 100000"),
         ("EPOCHS", "three", "a whole number"),

@@ -74,6 +74,12 @@ command(
 )
 command(
     app,
+    _submit_commands.embed,
+    "vmesh embed --framework timm --checkpoint train-7k3m9q2x --images ./photos --detach",
+    panel=_SUBMIT,
+)
+command(
+    app,
     _submit_commands.retry,
     "vmesh retry train-7k3m9q2x",
     "vmesh retry train-7k3m9q2x --detach",

@@ -165,6 +165,21 @@ class InferOptions:
 
 
 @dataclass(frozen=True)
+class EmbedOptions:
+    """What an embedding is made of, besides images and checkpoint."""
+
+    model: ModelOption = ""
+    normalize: Annotated[
+        bool,
+        typer.Option("--normalize/--raw", help="Scale each vector to length 1.", rich_help_panel=_MODEL),
+    ] = True
+    batch_size: BatchSizeOption = None
+    image_size: ImageSizeOption = None
+    device: DeviceOption = ""
+    set: SetOption = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class SubmitOptions:
     """How a job is queued, and what the command does after submitting it."""
 
@@ -279,6 +294,14 @@ def infer_spec(options: InferOptions, images: job_pb2.ImageSource, checkpoint: s
     _fill(spec, options, "model", "max_detections", "top_k", "batch_size", "image_size", "device")
     _fill_thresholds(spec, options)
     spec.task = task(options.task)
+    spec.hyperparameters.update(_values.settings(options.set))
+    return spec
+
+
+def embed_spec(options: EmbedOptions, images: job_pb2.ImageSource, checkpoint: str) -> job_pb2.EmbedSpec:
+    """The spec of an embedding."""
+    spec = job_pb2.EmbedSpec(images=images, checkpoint=checkpoint)
+    _fill(spec, options, "model", "normalize", "batch_size", "image_size", "device")
     spec.hyperparameters.update(_values.settings(options.set))
     return spec
 

@@ -1,4 +1,4 @@
-"""vmesh train, validate, infer, retry: submit a job and, unless detached, stay with it."""
+"""vmesh train, validate, infer, embed, retry: submit a job and, unless detached, stay with it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,6 +17,7 @@ from visionmesh.cli._result import show_job_result
 from visionmesh.cli._run import Exit, exit_of_state, run
 from visionmesh.cli._specs import (
     DetachOption,
+    EmbedOptions,
     InferOptions,
     LogsOption,
     RequestIdOption,
@@ -95,6 +96,24 @@ def infer(
         weights = await inputs.checkpoint(checkpoint)
         spec = _specs.infer_spec(infer_options, await inputs.images(images), weights)
         return job_pb2.Job(infer=spec)
+
+    run(_submit(mesh, submit, build))
+
+
+def embed(
+    images: ImagesOption,
+    checkpoint: CheckpointOption,
+    embed_options: EmbedOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+) -> None:
+    """Turn images into vectors: what a trained model sees in each."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        _specs.embed_spec(embed_options, job_pb2.ImageSource(), "")
+        weights = await inputs.checkpoint(checkpoint)
+        spec = _specs.embed_spec(embed_options, await inputs.images(images), weights)
+        return job_pb2.Job(embed=spec)
 
     run(_submit(mesh, submit, build))
 
