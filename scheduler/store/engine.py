@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from scheduler.store import postgres
+from scheduler.store.clock import ForwardClock
 from scheduler.store.places import Lane, Places
 from scheduler.store.schema import instant
 
@@ -108,6 +109,8 @@ class Database:
         self._places = Places(
             _SQLITE_PLACES if self._is_sqlite else postgres.PLACES, one_writer=self._is_sqlite
         )
+        self.clock = ForwardClock()
+        """This machine's; a database on a server has one of its own."""
         self._unfinished: set[asyncio.Future[Any]] = set()
         self._lent: set[Connection] = set()
         self._given_back = asyncio.Event()
@@ -223,9 +226,9 @@ class Database:
             task.exception()  # told to the caller, if there still is one
 
     async def now(self, connection: Connection) -> datetime:
-        """The database's clock, by which leases are counted; SQLite's is this machine's."""
+        """The database's clock, by which leases are counted; SQLite's is this machine's, never put back."""
         if self._is_sqlite:
-            return datetime.now(UTC)
+            return self.clock.now()
         query = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
         return instant(int((await connection.execute(query)).scalar_one()))
 

@@ -103,6 +103,15 @@ async def changed_since(
     return await _read(connection, query, limit)
 
 
+async def newest_change(connection: Connection) -> datetime:
+    """When a job was last changed or deleted, as far as is known."""
+    moments = [
+        (await connection.execute(select(func.max(column)))).scalar()
+        for column in (jobs.c.update_time, deleted_jobs.c.delete_time)
+    ]
+    return max((moment for moment in moments if moment is not None), default=instant(0))
+
+
 async def matching(connection: Connection, terms: Sequence[Term], job_ids: Sequence[str]) -> set[str]:
     """Which of the jobs match a filter."""
     query = select(jobs.c.id).where(jobs.c.id.in_(job_ids), condition(terms))

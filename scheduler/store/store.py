@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import select
 
-from scheduler.store import migrate, record
+from scheduler.store import listing, migrate, record
 from scheduler.store.engine import Connection, Database
 from scheduler.store.notices import Notices
 from scheduler.store.passing import passing_troubles
@@ -58,6 +58,8 @@ class Store:
     async def open(self) -> migrate.Upgrade | None:
         """Bring the schema up to date; what was done if it was behind. Raises CannotStart."""
         upgraded = await migrate.upgrade(self._database)
+        async with self.read() as connection:
+            self._database.clock.start_after(await listing.newest_change(connection))
         if self._notices is not None:
             self._notices.start()
         return upgraded

@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from network import SCHEDULER, Network, linked_hosts
+from wall_clock import WallClock, made_wall_clock
 
 
 @pytest.fixture
@@ -24,3 +26,10 @@ async def network(
     async with linked_hosts() as hosts:
         monkeypatch.setenv("no_grpc_proxy", f"{SCHEDULER},{hosts.control}")
         yield hosts
+
+
+@pytest.fixture
+async def wall_clock(require: Callable[[str, str], str], tmp_path: Path) -> WallClock:
+    """A wall clock for processes that a test starts."""
+    require("cc", "apt-get install gcc libc6-dev")
+    return await made_wall_clock(tmp_path)

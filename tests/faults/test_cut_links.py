@@ -86,7 +86,7 @@ async def test_a_job_whose_runner_is_cut_off_one_way_is_completed_once(
     async with fault_mesh(tmp_path, linked, lease_seconds=lease, heartbeat_seconds=0.3) as (mesh, _):
         first = await mesh.agent("one")
         async with followed(mesh, training(epochs=50, epoch_ms=100)) as job:
-            await job.sees_checkpoint(2)
+            await job.sees_epoch(2)
             cut = time.monotonic()
             await host.lose(100)
             await linked.agent_beside_the_scheduler("two")

@@ -46,7 +46,7 @@ async def test_a_job_that_ends_while_its_runner_is_frozen_is_completed_once(tmp_
         first = await mesh.agent("one")
         async with followed(mesh, training(epochs=20, epoch_ms=100)) as job:
             started = await job.sees(lambda event: event.update.HasField("attempt_started"))
-            await job.sees_checkpoint(2)
+            await job.sees_epoch(2)
             first.freeze()
             await mesh.agent("two")
             ended = await job.end()
