@@ -24,7 +24,7 @@ from scheduler.store.schema import micros
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.datasets.archives import BadArchive, FileEntry, dataset_digest, unpack
-from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.formats import Format, examine
 from visionmesh.datasets.report import DatasetReport
 from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
 from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
@@ -75,8 +75,8 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
     ) -> dataset_pb2.Dataset:
         """Unpack, check and store a dataset."""
         async with self._store.read() as connection:
-            found = await datasets.upload(connection, names.upload_id(request.upload))
-        if found is None:
+            upload = await datasets.upload(connection, names.upload_id(request.upload))
+        if upload is None:
             raise invalid(
                 Reason.NOT_FOUND,
                 "upload",
@@ -84,17 +84,18 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             )
         with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
             folder = Path(scratch) / "files"
-            entries = await self._unpack(found[1], Path(scratch) / "upload.zip", folder)
-            layout = await asyncio.to_thread(format_of, folder)
-            report = await asyncio.to_thread(layout.check, folder, open_images=True)
-            _refuse_problems(report)
-            places = await asyncio.to_thread(layout.standardize, folder)
-            entries = [replace(entry, path=places[entry.path]) for entry in entries]
-            dataset = _describe(request, layout, report, entries)
+            entries = await self._unpack(upload[1], Path(scratch) / "upload.zip", folder)
+            found = await asyncio.to_thread(examine, folder, Path(scratch) / "split")
+            _refuse_problems(found.report)
+            places = await asyncio.to_thread(found.layout.standardize, found.folder)
+            entries = [
+                replace(entry, path=places[found.places.get(entry.path, entry.path)]) for entry in entries
+            ]
+            dataset = _describe(request, found.layout, found.report, entries)
             if request.validate_only:
                 return dataset
             async with self._keeping:
-                return await self._keep(request, dataset, folder, entries)
+                return await self._keep(request, dataset, found.folder, entries)
 
     async def _unpack(self, key: str, archive: Path, folder: Path) -> list[FileEntry]:
         await self._catalog.fetch(key, archive)

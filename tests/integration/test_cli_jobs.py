@@ -13,6 +13,7 @@ import pytest
 from command_line import RUNNER, CommandLine, a_train
 
 from visionmesh.cli import _completion
+from visionmesh.shapes import write_class_folders
 from visionmesh.v1 import vision_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -161,6 +162,16 @@ async def test_check_names_file_and_line_as_the_mesh_does(command_line: CommandL
     assert "labels/train/0.txt:2" in here.stdout
     assert "1 problem." in here.stdout
     assert "labels/train/0.txt:2" in there.stderr
+
+
+async def test_check_says_that_splits_would_be_made(command_line: CommandLine, tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "a", train=15, val=0, test=0, size=32)
+    told = await command_line.vmesh("datasets", "check", str(tmp_path / "a" / "train"))
+    assert told.exit_code == 0
+    assert "class_folders, for classify; it has no splits: one image in five is taken for val" in told.stdout
+    assert re.search(r"train +12 .*\nval +3 ", told.stdout)
+    as_json = await command_line.vmesh("datasets", "check", str(tmp_path / "a" / "train"), "-o", "json")
+    assert json.loads(as_json.stdout)["format"] == "class_folders"
 
 
 async def test_check_refuses_an_archive_that_leads_out(command_line: CommandLine, tmp_path: Path) -> None:

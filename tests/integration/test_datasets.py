@@ -77,6 +77,18 @@ async def test_class_folders_are_found_out(mesh: Mesh, tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == list(CLASS_NAMES)
 
 
+async def test_a_dataset_without_splits_gets_them(mesh: Mesh, tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "a", train=30, val=0, test=0, size=32)
+    dataset = await mesh.client.create_dataset(tmp_path / "a" / "train", dataset_id="unsplit")
+    assert dataset.format == dataset_pb2.DATASET_FORMAT_CLASS_FOLDERS
+    assert [(split.name, split.images) for split in dataset.splits] == [("train", 24), ("val", 6)]
+    folder = mesh.folder / "datasets" / "datasets" / "unsplit"
+    assert sorted(path.name for path in folder.iterdir()) == ["train", "val"]
+    assert len(list((folder / "val" / "circle").iterdir())) == 2
+    again = await mesh.client.create_dataset(tmp_path / "a" / "train", dataset_id="unsplit")
+    assert again == dataset
+
+
 async def test_broken_labels_are_named_by_file_and_line(mesh: Mesh, tmp_path: Path) -> None:
     write_shapes(tmp_path / "a", train=4, val=2, test=0, size=32)
     label = sorted((tmp_path / "a" / "labels" / "train").iterdir())[1]

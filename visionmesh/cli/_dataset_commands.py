@@ -17,7 +17,7 @@ from visionmesh.cli._run import Exit, run
 from visionmesh.cli._sending import Sending
 from visionmesh.client import AsyncClient
 from visionmesh.datasets import archives
-from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.formats import Examined, examine
 from visionmesh.datasets.report import DatasetReport
 from visionmesh.v1 import dataset_pb2
 
@@ -114,29 +114,30 @@ def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
 
     Exit code 2 if something is wrong with it.
     """
-    layout: Format | None = None
+    found: Examined | None = None
     try:
-        layout, report = _report(source)
+        found = _examined(source)
+        report = found.report
     except archives.BadArchive as bad:
         report = DatasetReport()
         report.add_problem(source.name, 0, str(bad))
     if output is Output.TABLE:
-        data_console().print(report_view(source, layout, report))
+        data_console().print(report_view(source, found, report))
     else:
-        told = {"format": layout.name if layout else None, **asdict(report)}
+        told = {"format": found.layout.name if found else None, **asdict(report)}
         print(json.dumps(told, indent=2 if output is Output.JSON else None, ensure_ascii=False))
     if report.problem_count:
         raise typer.Exit(Exit.REFUSED)
 
 
-def _report(source: Path) -> tuple[Format, DatasetReport]:
-    if source.is_dir():
-        layout = format_of(source)
-        return layout, layout.check(source, open_images=True)
-    with tempfile.TemporaryDirectory(prefix="visionmesh-") as folder:
-        with status_console().status(f"Unpacking {source.name}…"):
-            archives.unpack(source, Path(folder) / "files")
-        return _report(Path(folder) / "files")
+def _examined(source: Path) -> Examined:
+    with tempfile.TemporaryDirectory(prefix="visionmesh-") as scratch:
+        folder = source
+        if not source.is_dir():
+            folder = Path(scratch) / "files"
+            with status_console().status(f"Unpacking {source.name}…"):
+                archives.unpack(source, folder)
+        return examine(folder, Path(scratch) / "split")
 
 
 def delete(datasets: DatasetsArgument, mesh: MeshOptions) -> None:

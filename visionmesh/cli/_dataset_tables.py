@@ -12,7 +12,7 @@ from rich.text import Text
 
 from visionmesh.cli import _words
 from visionmesh.cli._tables import plain_table
-from visionmesh.datasets.formats import Format
+from visionmesh.datasets.formats import Examined
 from visionmesh.datasets.report import DatasetReport
 from visionmesh.v1 import dataset_pb2, vision_pb2
 
@@ -49,11 +49,12 @@ def dataset_view(dataset: dataset_pb2.Dataset) -> Group:
     return Group(Text(head, style="bold"), _classes(dataset.class_names), splits)
 
 
-def report_view(source: Path, layout: Format | None, report: DatasetReport) -> Group:
-    """What a check of `source` found; it has no layout if it could not be unpacked."""
+def report_view(source: Path, found: Examined | None, report: DatasetReport) -> Group:
+    """What a check of `source` found; None if it could not be unpacked."""
     parts: list[RenderableType] = []
-    if layout is not None:
-        parts.append(Text(f"layout   {layout.name}, for {layout.task}"))
+    if found is not None:
+        made = "; it has no splits: one image in five is taken for val" if found.was_split else ""
+        parts.append(Text(f"layout   {found.layout.name}, for {found.layout.task}{made}"))
     if report.splits:
         splits = plain_table("SPLIT", *_NUMBERS, right=_NUMBERS)
         for split in report.splits:

@@ -1,12 +1,12 @@
-"""Layouts of datasets, and which of them a folder has."""
+"""Layouts of datasets, which of them a folder has, and what is wrong with it."""
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from visionmesh.datasets import class_folders, coco, yolo
+from visionmesh.datasets import class_folders, coco, splits, yolo
 from visionmesh.datasets.report import DatasetReport
 
 
@@ -44,6 +44,44 @@ class Format:
             (aside / str(number)).rename(folder / wanted)
         aside.rmdir()
         return places
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What a folder turned out to be."""
+
+    layout: Format
+    report: DatasetReport
+
+    folder: Path
+    """Where it lies with its splits."""
+
+    was_split: bool
+    """It had none, and they were made."""
+
+    places: Mapping[str, str]
+    """Each file's path below `folder` by its path in the folder that was given."""
+
+
+def examine(folder: Path, scratch: Path) -> Examined:
+    """Find out the layout of `folder` and what is wrong with it, the header of every image included.
+
+    A dataset without splits gets them: a view of it, made of links, below `scratch`. Problems are told of
+    the files as they are in `folder`.
+    """
+    places = splits.plan(folder)
+    if places:
+        for name, place in places.items():
+            (scratch / place).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / place).symlink_to((folder / name).absolute())
+    root = scratch if places else folder
+    layout = format_of(root)
+    report = layout.check(root, open_images=True)
+    before = {place: name for name, place in places.items()}
+    report.problems = [
+        replace(problem, file=before.get(problem.file, problem.file)) for problem in report.problems
+    ]
+    return Examined(layout, report, root, bool(places), places)
 
 
 YOLO = Format("yolo", "detect", yolo.check_folder, yolo.standard_paths)
