@@ -102,6 +102,7 @@ class _Writer:
     async def write(self, message: Any) -> None:
         """Send a message; one at a time."""
         self._last = asyncio.ensure_future(self._context.write(message))
+        self._last.add_done_callback(_look_at)
         await asyncio.shield(self._last)
 
     async def written(self) -> None:
@@ -113,6 +114,12 @@ class _Writer:
         """End the call with what went wrong."""
         await self.written()
         await self._context.abort_with_status(rpc_status.to_status(status_of(error)))
+
+
+def _look_at(written: "asyncio.Future[None]") -> None:
+    """A write that fails when nobody waits for it any more is no news: its call is gone."""
+    if not written.cancelled():
+        written.exception()
 
 
 def _internal(method: str) -> MeshError:
