@@ -1,11 +1,12 @@
 """WatchJobs: the present state of each job, then each change; the latest state is promised.
 
-A change is found by its update time. Transactions on other replicas may commit a little out of
-that order, so each look goes back by an overlap and passes over what was sent already. That makes
-the resume token a moment, and a resumed watch may repeat a state; it never misses the latest one.
+A change is found by its update time. Transactions on other replicas may commit out of that order, so
+each look begins where the oldest began that was under way at the look before, and passes over what was
+sent already. That makes the resume token a moment, and a resumed watch may repeat a state; it never
+misses the latest one.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -22,7 +23,6 @@ from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.v1 import job_pb2, vision_pb2
 
-OVERLAP = timedelta(seconds=2)
 PAGE = 200
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -51,19 +51,20 @@ class JobWatch:
         since = instant(start[0]) if start else _BEGINNING
         self._resumed = start is not None
         with self._hub.subscribe(ANY_JOB) as subscription:
-            since = await self._look(since, since, with_deleted=self._resumed)
+            since = await self._look(since, with_deleted=self._resumed)
             await self._bookmark(since)
             while True:
                 await subscription.wait(min(POLL_SECONDS, self._patience.bookmark))
                 self._hub.check_open()
-                since = await self._look(since - OVERLAP, since, with_deleted=True)
+                since = await self._look(since, with_deleted=True)
                 if self._writer.quiet_seconds >= self._patience.bookmark:
                     await self._bookmark(since)
 
-    async def _look(self, begin: datetime, since: datetime, with_deleted: bool) -> datetime:
-        """Send what changed since `begin`; returns the moment of the newest change."""
+    async def _look(self, since: datetime, with_deleted: bool) -> datetime:
+        """Send what changed since a moment; returns that from which on there may be more."""
+        settled = await self._store.settled()  # before anything is read
         newest, after_id = since, ""
-        moment = begin
+        moment = since
         while True:
             async with self._store.read() as connection:
                 changed = await listing.changed_since(connection, moment, after_id, PAGE)
@@ -71,16 +72,16 @@ class JobWatch:
                 matching = await listing.matching(connection, self._terms, ids)
             for job in changed.items:
                 moment = job.update_time.ToDatetime(tzinfo=UTC)
-                newest = max(newest, moment)
+                newest = min(max(newest, moment), settled)
                 await self._tell(job, names.job_id(job.name) in matching, newest)
                 after_id = names.job_id(job.name)
             if not changed.more:
                 break
         if with_deleted:
             async with self._store.read() as connection:
-                gone = await listing.deleted_since(connection, begin)
+                gone = await listing.deleted_since(connection, since)
             for moment, job_id in gone:
-                newest = max(newest, moment)
+                newest = min(max(newest, moment), settled)
                 if self._matched.get(job_id, self._resumed):
                     self._matched[job_id] = False
                     await self._send(newest, left=names.job_name(job_id))

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -231,6 +231,15 @@ class Database:
             return self.clock.now()
         query = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
         return instant(int((await connection.execute(query)).scalar_one()))
+
+    async def settled(self, connection: Connection) -> datetime:
+        """A moment by `now`; every transaction that began before it is over.
+
+        SQLite's writers go one by one: none is over that began after one that is under way.
+        """
+        if self._is_sqlite:
+            return datetime.max.replace(tzinfo=UTC)
+        return instant(int((await connection.execute(postgres.SETTLED)).scalar_one()))
 
     async def close(self) -> None:
         """Finish what is under way, then close every connection, or the process would not exit.

@@ -7,6 +7,7 @@ database that is away for a while is nobody's defect: callers hear UNAVAILABLE a
 from typing import Any
 
 import psycopg
+from sqlalchemy import text
 
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.store.places import Lane
@@ -35,6 +36,12 @@ CONNECT: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+SETTLED = text(
+    "SELECT CAST(EXTRACT(EPOCH FROM LEAST(now(), min(xact_start))) * 1000000 AS BIGINT) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()"
+)
+"""When the oldest transaction under way began, in microseconds; when this one did if there is no other."""
+
 POOL: dict[str, Any] = {
     # A connection for each place: whoever has a place has not to wait for one, nor to make one under load.
     "pool_size": sum(PLACES.values()),

@@ -102,6 +102,11 @@ class Store:
         """The database's clock, asked over a connection that is open already."""
         return await self._database.now(connection)
 
+    async def settled(self) -> datetime:
+        """Whatever is read from now on misses no change that is older than this moment."""
+        async with self.read() as connection:
+            return await self._database.settled(connection)
+
     async def check(self) -> None:
         """Look whether the database answers, however many callers wait for it. Raises DatabaseAway."""
         async with self.read(Lane.HEALTH) as connection:

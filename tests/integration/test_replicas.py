@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from live_scheduler import Mesh, running
 from postgres_server import PostgresServer
@@ -111,6 +112,41 @@ async def test_what_only_reads_asks_for_no_locks(replicas: tuple[Mesh, Mesh], fr
     behind.depends_on.append(job.name)
     looked_at = await a.create(behind, validate_only=True)
     assert looked_at.state == vision_pb2.JOB_STATE_PENDING
+
+
+async def test_a_change_that_is_committed_late_is_told_by_the_other(
+    postgres: PostgresServer, tmp_path: Path, shapes_folder: Path, framework: str
+) -> None:
+    url = postgres.new_database()
+    told: dict[str, job_pb2.Job] = {}
+    news = asyncio.Condition()
+
+    async def watch(mesh: Mesh) -> None:
+        async for response in mesh.client.watch_jobs():
+            async with news:
+                told[response.job.name] = response.job
+                news.notify_all()
+
+    async def hears(what: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE), news:
+            await news.wait_for(what)
+
+    async with two_schedulers(url, tmp_path, shapes_folder) as (a, b):
+        job = await a.create(a_train(framework))
+        watching = asyncio.create_task(watch(b))
+        await hears(lambda: job.name in told)
+        async with await psycopg.AsyncConnection.connect(url) as holder:
+            await holder.execute(
+                "SELECT FROM jobs WHERE id = %s FOR UPDATE", (job.name.removeprefix("jobs/"),)
+            )
+            cancelling = asyncio.create_task(a.client.job(job.name).cancel())
+            await asyncio.sleep(2.5)  # it has taken its time, and waits for the lock
+            later = await b.create(a_train(framework))
+            await hears(lambda: later.name in told)
+        cancelled = await cancelling
+        assert cancelled.update_time.ToDatetime() < later.update_time.ToDatetime()
+        await hears(lambda: told[job.name].etag == cancelled.etag)
+        watching.cancel()
 
 
 async def test_without_notices_work_goes_on_later(
