@@ -1,10 +1,9 @@
-"""A PostgreSQL that cannot be used is refused in words; its schema goes up and down."""
+"""A PostgreSQL that cannot be used is refused in words."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from alembic import command
 from live_scheduler import running
 from postgres_server import PostgresServer
 from sqlalchemy import text
@@ -12,7 +11,7 @@ from sqlalchemy import text
 from scheduler.doctor import database as looked_at
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.store.engine import Database
-from scheduler.store.migrate import configuration, upgrade
+from scheduler.store.migrate import upgrade
 from scheduler.store.store import Store
 from visionmesh.doctor import Verdict
 from visionmesh.errors import MeshError
@@ -43,20 +42,6 @@ async def test_the_doctor_knows_an_empty_and_a_full_database(postgres: PostgresS
     database = Database(url)
     await upgrade(database)
     assert (looked_at(url).verdict, "revision 0001" in looked_at(url).seen) == (Verdict.OK, True)
-    await database.close()
-
-
-async def test_the_schema_goes_up_and_down(postgres: PostgresServer) -> None:
-    database = Database(postgres.new_database())
-    await upgrade(database)
-    async with database.write() as connection:
-        await connection.run_sync(lambda raw: command.downgrade(configuration(raw), "base"))
-    async with database.read() as connection:
-        tables = text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        assert set((await connection.execute(tables)).scalars()) == {"alembic_version"}
-    async with database.write() as connection:
-        await connection.run_sync(lambda raw: command.upgrade(configuration(raw), "head"))
-    assert await upgrade(database) is None
     await database.close()
 
 
