@@ -9,14 +9,17 @@ from datetime import datetime, timedelta
 
 import pytest
 from postgres_server import PostgresServer
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
+from scheduler import settings
+from scheduler.hub import Hub
 from scheduler.store import claims, jobs, runners
 from scheduler.store.commit import GroupCommitter
 from scheduler.store.schema import attempts, events
 from scheduler.store.schema import jobs as jobs_table
 from scheduler.store.store import Store
 from scheduler.store.streams import ProgressWrite
+from scheduler.sweeper import Sweeper
 from visionmesh.v1 import job_pb2, progress_pb2, runner_pb2
 
 JOBS, CLAIMERS = 1000, 12
@@ -33,10 +36,12 @@ async def stores(postgres: PostgresServer) -> AsyncIterator[list[Store]]:
         await store.close()
 
 
-async def queue(store: Store, count: int) -> None:
+async def queue(store: Store, count: int, *, shuffled: bool = False) -> None:
+    """Jobs with nothing to wait for; `shuffled` ones are claimed in another order than that of their ids."""
     job = job_pb2.Job(framework="f", train=job_pb2.TrainSpec(model="m", dataset="datasets/x"))
     async with store.change() as change:
         for number in range(count):
+            job.priority = number * 7 % 11 if shuffled else 5
             await jobs.create(change, f"job-{number:04}", job, trace_id="", retried_from="")
 
 
@@ -110,3 +115,35 @@ async def test_groups_of_several_replicas_commit_without_deadlock(stores: list[S
     async with stores[0].read() as connection:
         kind = select(func.count()).select_from(events).where(events.c.kind == "log_line")
         assert (await connection.execute(kind)).scalar_one() == 20 * 9
+
+
+async def test_who_loses_attempts_waits_for_streams_and_never_in_a_circle(stores: list[Store]) -> None:
+    troubles: list[BaseException] = []
+    for store in stores:
+        engine = store._database.engine.sync_engine
+        event.listen(engine, "handle_error", lambda context: troubles.append(context.original_exception))
+    count, sweeper = 30, Sweeper(stores[2], Hub(), settings.read(lease_seconds=0.001))
+    await queue(stores[0], count, shuffled=True)
+    committers = [GroupCommitter(store) for store in stores[:2]]
+    tasks = [asyncio.create_task(committer.run()) for committer in committers]
+    line = progress_pb2.ProgressUpdate(log_line=progress_pb2.LogLine(message="x"))
+    rounds = 4
+    try:
+        for attempt in range(1, rounds + 1):
+            since = await register(stores[0], "r")
+            held = 0
+            while held < count:
+                async with stores[0].change() as change:
+                    held += await claims.claim(change, "r", since, DAY) is not None
+            writes = [
+                committer.submit(ProgressWrite(f"job-{job:04}", attempt, 1, [line]))
+                for committer in committers
+                for job in range(count)
+            ]
+            # It comes back without its attempts: all are lost, while their streams still bring something.
+            await asyncio.gather(register(stores[0], "r"), sweeper.sweep(), *writes, return_exceptions=True)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert troubles == []
