@@ -72,6 +72,9 @@ class JobPages:
                 if position is None:
                     raise not_found("job", names.job_name(self._job_id))
                 rows = await self._read(connection, self._job_id, told, PAGE, PAGE_BYTES)
+        except BaseException:
+            self._kept.clear()  # the job is gone, or the database, which may come back as another one
+            raise
         finally:
             del self._reading[told]
         items = [(sequence, message.SerializeToString()) for sequence, message in rows.items]
