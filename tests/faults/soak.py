@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import psycopg
 
 sys.path += [str(Path(__file__).parent), str(Path(__file__).parents[1] / "integration")]
 
@@ -41,6 +42,9 @@ JOBS_AT_A_TIME = 6
 EPOCHS = 8
 PAUSE = (2.0, 5.0)
 """Shortest and longest time between two faults, in seconds."""
+
+LEAST_FAULTS = 3
+"""However slow the machine is."""
 
 LEASE = 3.0
 END = 60.0
@@ -64,6 +68,8 @@ class Outcome:
     """Messages, by the logs of the agents."""
     problems: list[str] = field(default_factory=list)
     """What the history checker found; empty if every promise was kept."""
+    deadlocks: int = 0
+    """Transactions that PostgreSQL ended so that others could go on; they were tried again."""
     settle_seconds: float = 0.0
     """From the last fault to the end of the last job."""
 
@@ -75,7 +81,7 @@ class Outcome:
             f"faults    {self.faults.total()}: {faults or 'none'}",
             f"jobs      {states}; {self.attempts} attempts, {self.events} events, "
             f"{self.acknowledged} messages acknowledged",
-            f"settled   {self.settle_seconds:.1f} s after the last fault",
+            f"settled   {self.settle_seconds:.1f} s after the last fault; {self.deadlocks} deadlocks",
             f"problems  {len(self.problems)} (lost, doubled, completed twice, orphaned, never ended)",
         ]
         return "\n".join(lines + [f"  {problem}" for problem in self.problems])
@@ -121,7 +127,6 @@ class Soak:
             for _ in range(JOBS_AT_A_TIME - len(running)):
                 job = training(epochs=EPOCHS, epoch_ms=self._random.randint(20, 200), checkpoint_period=2)
                 job.retry_policy.max_attempts = 100  # what is killed is no fault of its own
-                job.retry_policy.max_backoff.FromSeconds(1)
                 if self._followers and self._random.random() < 0.2:
                     job.depends_on.append(self._followers[-1].job.name)
                 self._followers.append(Follower(await self._submitted(job)))
@@ -150,7 +155,7 @@ class Soak:
         ]
         if self.outcome.replicas > 1:
             faults.append(self._kill_all_schedulers)
-        while time.monotonic() < until:
+        while time.monotonic() < until or self.outcome.faults.total() < LEAST_FAULTS:
             await asyncio.sleep(self._random.uniform(*self._between))
             fault = self._random.choice(faults)
             self.outcome.faults[fault.__name__.strip("_").replace("_", " ")] += 1
@@ -293,7 +298,18 @@ async def soak(
     settings = SETTINGS | {"database_url": database_url}
     replicas = REPLICAS[database_url.partition(":")[0]]
     async with fault_mesh(folder, replicas=replicas, **settings) as (mesh, _):
-        return await Soak(mesh, seed, pause).run(seconds)
+        outcome = await Soak(mesh, seed, pause).run(seconds)
+    if replicas > 1:
+        outcome.deadlocks = await asyncio.to_thread(_deadlocks, database_url)
+    return outcome
+
+
+def _deadlocks(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        counted = connection.execute(
+            "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return int((counted.fetchone() or (0,))[0])
 
 
 @contextmanager
