@@ -26,7 +26,7 @@ from scheduler.store.places import Lane, Places
 from scheduler.store.schema import instant
 
 _BUSY_TIMEOUT_MS = 5_000
-_CLOSE_TIMEOUT = 40.0  # seconds: longer than a statement may take, or wait for SQLite's lock
+_CLOSE_TIMEOUT = 8.0  # seconds: longer than SQLite's lock may be waited for
 _SQLITE_PLACES = {Lane.READS: 9, Lane.CALLS: 1, Lane.RUNNERS: 2, Lane.LEASES: 2, Lane.HEALTH: 1}
 """As many as its pool has connections."""
 
@@ -138,10 +138,8 @@ class Database:
     async def read(self, lane: Lane = Lane.READS) -> AsyncIterator[Connection]:
         """A connection with one consistent view."""
         connection = await self._opened(lane, writing=False)
-        try:
+        async with self._ended(connection, commit=False):
             yield connection
-        finally:
-            await asyncio.shield(self._start(self._end(connection, commit=False)))
 
     @asynccontextmanager
     async def write(self, lane: Lane = Lane.CALLS, *, rebuild: bool = False) -> AsyncIterator[Connection]:
@@ -151,12 +149,8 @@ class Database:
         cancelled while the commit is under way does not know whether it happened, as after a crash.
         """
         connection = await self._opened(lane, writing=True, rebuild=rebuild)
-        done = False
-        try:
+        async with self._ended(connection, commit=True):
             yield connection
-            done = True
-        finally:
-            await asyncio.shield(self._start(self._end(connection, commit=done)))
 
     @asynccontextmanager
     async def rebuild(self) -> AsyncIterator[Connection]:
@@ -205,6 +199,22 @@ class Database:
         connection = Connection(raw, self._start, partial(self._places.give_back, lane, writing=writing))
         self._lent.add(connection)
         return connection
+
+    @asynccontextmanager
+    async def _ended(self, connection: Connection, *, commit: bool) -> AsyncIterator[None]:
+        """Ends the connection's transaction afterwards, behind the back of a caller that is cancelled.
+
+        Whoever is cancelled must not wait for a database that says nothing any more.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._start(self._end(connection, commit=False))
+            raise
+        except BaseException:
+            await asyncio.shield(self._start(self._end(connection, commit=False)))
+            raise
+        await asyncio.shield(self._start(self._end(connection, commit=commit)))
 
     async def _end(self, connection: Connection, *, commit: bool) -> None:
         try:

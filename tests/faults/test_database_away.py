@@ -1,6 +1,7 @@
 """Row 6: PostgreSQL is killed while jobs stream. Runners keep their jobs, watches go on, nothing is lost."""
 
 import asyncio
+import signal
 import time
 from pathlib import Path
 
@@ -67,3 +68,19 @@ async def test_a_postgres_that_is_killed_costs_a_moment(postgres: PostgresServer
         assert scheduler.is_running
     assert (state(ended), ended.attempt, ended.failure_count) == ("SUCCEEDED", 1, 0)
     assert job.epochs == {1: list(range(1, EPOCHS + 1))}
+
+
+async def test_a_postgres_that_says_nothing_keeps_no_scheduler_from_stopping(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    async with fault_mesh(tmp_path, database_url=postgres.new_database()) as (mesh, scheduler):
+        await mesh.agent("one")
+        async with followed(mesh, training(hold_after=1)) as job:
+            await job.sees_epoch(1)
+            with postgres.frozen():
+                frozen = time.monotonic()
+                noticed = await reports(mesh, "", "NOT_SERVING") - frozen
+                asked = scheduler.send(signal.SIGTERM)
+                assert await scheduler.over() == 0
+                stopped = time.monotonic() - asked
+    print(f"frozen: not serving after {noticed:.1f} s, stopped {stopped:.1f} s after it was asked to")

@@ -69,14 +69,29 @@ class PostgresServer:
 
     def kill(self) -> None:
         """SIGKILL to all its processes, as a machine that goes down does."""
-        first = psutil.Process(int(self._postmaster.read_text().split()[0]))
-        first.suspend()  # else it starts children anew
-        everyone = [first, *first.children(recursive=True)]
+        everyone = self._processes()
+        everyone[0].suspend()  # else it starts children anew
         for process in everyone:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(everyone, timeout=60)
         self._postmaster.unlink()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP: connections stay, and nothing is answered on them."""
+        everyone = self._processes()
+        for process in everyone:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in everyone:
+                process.resume()
+
+    def _processes(self) -> list[psutil.Process]:
+        first = psutil.Process(int(self._postmaster.read_text().split()[0]))
+        return [first, *first.children(recursive=True)]
 
     def keep_copy(self) -> None:
         """Stop for a moment, and keep a copy of everything as it is, as a replica that lags behind has it."""
