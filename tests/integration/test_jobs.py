@@ -531,6 +531,24 @@ class TestLeases:
                 await stream.send(ended())
             assert len((await mesh.get(made.name)).attempts) == 1
 
+    async def test_what_two_heartbeats_do_not_name_is_given_up(
+        self, start_mesh: Any, job: job_pb2.Job
+    ) -> None:
+        async with start_mesh(heartbeat_seconds=60, lease_seconds=120) as mesh:  # it beats when it is told to
+            made = await self.create(mesh, job)
+            async with mesh.runner("faces") as runner:
+                assignment, stream = await runner.start()
+                held = {(assignment.job.name, assignment.attempt)}
+                for named in (set(), held, set(), set()):
+                    assert attempt_states(await mesh.get(made.name))[0][0] == "RUNNING"
+                    runner.holds = named
+                    await runner.beat()
+                    async with asyncio.timeout(PATIENCE):
+                        await runner.beats.get()
+                assert (await runner.take()).attempt == 2
+                stream.close()
+            assert attempt_states(await mesh.get(made.name))[0] == ("LOST", "RUNNER_LOST")
+
     async def test_an_unanswered_assignment_is_taken_back(self, start_mesh: Any, job: job_pb2.Job) -> None:
         async with start_mesh(assignment_seconds=0.2) as mesh:
             made = await self.create(mesh, job)
