@@ -199,8 +199,7 @@ async def fault_mesh(
     mesh.settings = settings
     try:
         await mesh.scheduler()
-        for replica in range(1, mesh.replicas):
-            await mesh.scheduler(replica)
+        await asyncio.gather(*(mesh.scheduler(replica) for replica in range(1, mesh.replicas)))
         write_shapes(folder / "shapes", train=6, val=4, test=0, size=32)
         async with AsyncClient(mesh.address) as mesh.client:
             await mesh.client.create_dataset(folder / "shapes", "shapes")

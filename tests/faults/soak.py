@@ -102,8 +102,7 @@ class Soak:
         """Faults under load for so many seconds, then peace, then the checks."""
         (self._mesh.folder / NOTES).mkdir()
         self._states = StateFollower(self._mesh.client)
-        for number in range(AGENTS):
-            await self._start_agent(f"agent-{number}")
+        await asyncio.gather(*(self._start_agent(f"agent-{number}") for number in range(AGENTS)))
         loading = asyncio.create_task(self._load())
         try:
             await self._break_things(seconds)

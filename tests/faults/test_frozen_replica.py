@@ -32,7 +32,8 @@ async def test_work_goes_on_beside_a_frozen_replica(tmp_path: Path, postgres: Po
         fault_mesh(tmp_path, replicas=2, **settings) as (mesh, _),
         AsyncExitStack() as stack,
     ):
-        agents = {name: await mesh.agent(name) for name in ("one", "two", "three")}
+        names = ("one", "two", "three")
+        agents = dict(zip(names, await asyncio.gather(*map(mesh.agent, names)), strict=True))
         jobs = []
         for epochs in EPOCHS:  # the first ends while the replica is frozen
             job = training(epochs=epochs, epoch_ms=50, checkpoint_period=100)

@@ -48,8 +48,8 @@ async def test_a_rolling_restart_is_seen_by_nobody(tmp_path: Path, postgres: Pos
         fault_mesh(tmp_path, replicas=REPLICAS, database_url=url) as (mesh, _),
         AsyncExitStack() as stack,
     ):
-        for number in range(REPLICAS):
-            await mesh.agent(f"agent-{number}", FRAMEWORK, "--slots", "2")
+        names = [f"agent-{number}" for number in range(REPLICAS)]
+        await asyncio.gather(*(mesh.agent(name, FRAMEWORK, "--slots", "2") for name in names))
         watchers = []
         for _ in range(REPLICAS):
             endless = training(epochs=10_000, epoch_ms=50, checkpoint_period=10_000)
