@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import structlog
@@ -30,6 +30,7 @@ class Sweeper:
     def __init__(self, store: Store, hub: Hub, settings: Settings) -> None:
         self._store, self._hub, self._settings = store, hub, settings
         self._heard: dict[str, float] = {}
+        self._leases: dict[str, datetime] = {}
         self._listening_since = self._last_look = time.monotonic()
 
     def heard(self, runner_id: str) -> None:
@@ -86,11 +87,12 @@ class Sweeper:
         await runners.overdue_assignments(change, change.now - patience)
 
     async def _expire_silent(self, change: Change) -> None:
+        leases = await runners.leases(change.connection)
+        self._notice_renewals(leases)
         self._notice_a_gap()
-        expired = await runners.expired(change.connection, change.now)
         lost = [
             (runner_id, attempt)
-            for runner_id in expired
+            for runner_id in leases
             if self._silent(runner_id)
             for attempt in await runners.live_attempts(change.connection, runner_id)
         ]
@@ -113,11 +115,19 @@ class Sweeper:
         self._heard.clear()
         self._listening_since = time.monotonic()
 
-    def _silent(self, runner_id: str) -> bool:
-        """Whether this scheduler itself has heard nothing for a full lease.
+    def _notice_renewals(self, leases: dict[str, datetime]) -> None:
+        """A lease that is new or has changed was renewed since the last look, by whichever replica."""
+        for runner_id, until in leases.items():
+            heard_here = self._heard.get(runner_id, 0.0) >= self._last_look
+            if self._leases.get(runner_id) != until and not heard_here:
+                self.heard(runner_id)
+        self._leases = leases
 
-        A second opinion beside the database's clock: a scheduler that was frozen, or has just
-        started, gives runners the time to be heard.
+    def _silent(self, runner_id: str) -> bool:
+        """Whether this scheduler has neither heard it nor seen its lease renewed for a full lease.
+
+        By its own steady clock: one that is put forward or back ends no lease and prolongs none. A
+        scheduler that was frozen, or has just started, gives runners the time to be heard.
         """
         since = self._heard.get(runner_id, self._listening_since)
         return time.monotonic() - since >= self._settings.lease_seconds

@@ -1,6 +1,6 @@
 """Runners: who is there, until when, and what they hold."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -189,15 +189,15 @@ async def lose(change: Change, attempt: LiveAttempt, why: str) -> None:
     record.apply(AttemptEnded(AttemptState.LOST, cause), change.now, error, error.message)
 
 
-async def expired(connection: Connection, now: datetime) -> Sequence[str]:
-    """Runners whose lease has passed while they hold live attempts."""
-    query = (
-        select(runners.c.id)
-        .join(attempts, attempts.c.runner_id == runners.c.id)
-        .where(runners.c.lease_expire_time <= now, attempts.c.state.in_(sorted(LIVE)))
-        .distinct()
+async def leases(connection: Connection) -> dict[str, datetime]:
+    """Until when the runners that hold live attempts have their leases."""
+    live = (
+        select(attempts.c.number)
+        .where(attempts.c.runner_id == runners.c.id, attempts.c.end_time.is_(None))  # as the index is made
+        .where(attempts.c.state.in_(sorted(LIVE)))
     )
-    return (await connection.execute(query)).scalars().all()
+    query = select(runners.c.id, runners.c.lease_expire_time).where(live.exists())
+    return {row.id: row.lease_expire_time for row in await connection.execute(query)}
 
 
 async def overdue_assignments(change: Change, older_than: datetime) -> None:

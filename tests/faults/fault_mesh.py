@@ -167,6 +167,13 @@ class FaultMesh:
         self._processes.append(process)
         return process
 
+    async def heartbeat(self, runner_id: str) -> None:
+        """Wait for the next heartbeat of a runner: its lease is as fresh as can be."""
+        before = (await self.client.runner(runner_id)).heartbeat_time
+        async with asyncio.timeout(DEADLINE):
+            while (await self.client.runner(runner_id)).heartbeat_time == before:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     async def close(self) -> None:
         """Kill everything that still runs."""
         for process in self._processes:

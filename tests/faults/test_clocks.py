@@ -1,12 +1,16 @@
 """Clocks that are put forward and back while jobs run (row 25), and an agent that stands still (row 13)."""
 
 import asyncio
+import os
+import tempfile
 import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from fault_mesh import DEADLINE, FaultMesh, fault_mesh, followed, state, training
-from wall_clock import WallClock
+from postgres_server import PostgresServer
+from wall_clock import WallClock, made_wall_clock
 
 from visionmesh.v1 import job_pb2
 
@@ -17,10 +21,11 @@ async def test_no_lease_ends_because_a_clock_jumps(wall_clock: WallClock, tmp_pa
     mesh_.prefixes[whose] = wall_clock.prefix
     async with fault_mesh(tmp_path, mesh_, lease_seconds=8, heartbeat_seconds=2) as (mesh, scheduler):
         await mesh.agent("one")
-        async with followed(mesh, training(epochs=160, epoch_ms=50, checkpoint_period=40)) as job:
+        async with followed(mesh, training(epochs=200, epoch_ms=50, checkpoint_period=40)) as job:
             waits = []
             for jumps, hours in enumerate((1, 0, -1)):
                 await job.sees_epoch(1 + 40 * jumps)
+                await mesh.heartbeat("one")  # the next one is 2 s away, a sweep 1 s at most
                 jumped = time.monotonic()
                 wall_clock.put(hours)
                 await job.sees_epoch(len(job.epochs[1]) + 1)
@@ -33,7 +38,7 @@ async def test_no_lease_ends_because_a_clock_jumps(wall_clock: WallClock, tmp_pa
     )
     assert expired == 0
     assert (state(ended), ended.attempt, ended.failure_count) == ("SUCCEEDED", 1, 0)
-    assert job.epochs == {1: list(range(1, 161))}
+    assert job.epochs == {1: list(range(1, 201))}
 
 
 async def _newly_told(mesh: FaultMesh, job: job_pb2.Job) -> float:
@@ -103,3 +108,55 @@ async def test_an_agent_that_stands_still_for_10_s_keeps_its_lease(tmp_path: Pat
     assert expired == 0
     assert (state(ended), ended.attempt, ended.failure_count) == ("SUCCEEDED", 1, 0)
     assert job.epochs == {1: list(range(1, 301))}
+
+
+@pytest.fixture
+async def database_clock(
+    postgres: PostgresServer, require: Callable[[str, str], str]
+) -> AsyncIterator[WallClock]:
+    """The clock of a PostgreSQL server."""
+    require("cc", "apt-get install gcc libc6-dev")
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as environment:
+        os.chmod(name, 0o755)  # noqa: PTH101, S103 - the server has an account of its own
+        clock = await made_wall_clock(Path(name))
+        postgres.stop("fast")
+        for variable, value in clock.variables.items():
+            environment.setenv(variable, value)
+        postgres.start()
+        environment.undo()
+        yield clock
+        postgres.stop("fast")
+        postgres.start()
+
+
+async def test_no_lease_ends_because_the_databases_clock_jumps(
+    postgres: PostgresServer, database_clock: WallClock, tmp_path: Path
+) -> None:
+    settings = {"database_url": postgres.new_database(), "lease_seconds": 6, "heartbeat_seconds": 2}
+    async with fault_mesh(tmp_path, replicas=2, **settings) as (mesh, _):
+        await mesh.agent("one")  # one of the replicas hears it, the other sees its lease renewed
+        async with followed(mesh, training(epochs=280, epoch_ms=50, checkpoint_period=40)) as job:
+            for epoch, hours in ((140, 1), (160, 0), (180, -1)):  # a lease or more after the start
+                await job.sees_epoch(epoch)
+                await mesh.heartbeat("one")
+                database_clock.put(hours)
+            ended = await job.end()
+    print(
+        f"PostgreSQL's clock 1 h forward, back, and back again, two replicas: attempts used {ended.attempt}"
+    )
+    assert (state(ended), ended.attempt, ended.failure_count) == ("SUCCEEDED", 1, 0)
+
+
+async def test_the_lease_of_a_dead_runner_ends_though_the_databases_clock_is_put_back(
+    postgres: PostgresServer, database_clock: WallClock, tmp_path: Path
+) -> None:
+    settings = {"database_url": postgres.new_database(), "lease_seconds": 2, "heartbeat_seconds": 0.3}
+    async with fault_mesh(tmp_path, replicas=2, **settings) as (mesh, _):
+        first = await mesh.agent("one")
+        async with followed(mesh, training(hold_after=2)) as job:
+            await job.sees_epoch(2)
+            frozen = first.freeze()
+            database_clock.put(-1)
+            await job.sees(lambda event: event.update.state_changed.reason == "RETRY_SCHEDULED")
+            lost = time.monotonic() - frozen
+    print(f"PostgreSQL's clock 1 h back: a frozen runner's attempt was lost after {lost:.1f} s, lease 2 s")

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fault_mesh import FaultMesh, fault_mesh, followed, state, training
+from fault_mesh import fault_mesh, followed, state, training
 from network import Host, LinkedMesh, Network
 
 NOTICED_SECONDS = 20.0
@@ -35,14 +35,6 @@ async def test_an_idle_link_that_falls_silent_is_noticed_on_both_sides(
     assert max(by_agent, by_scheduler) < NOTICED_SECONDS
 
 
-async def _beat(mesh: FaultMesh, runner_id: str) -> None:
-    """Wait for the next heartbeat of a runner: its lease is as fresh as can be."""
-    before = (await mesh.client.runner(runner_id)).heartbeat_time
-    async with asyncio.timeout(NOTICED_SECONDS):
-        while (await mesh.client.runner(runner_id)).heartbeat_time == before:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
-
-
 async def test_a_link_that_is_cut_for_20_s_loses_and_doubles_nothing(
     network: Network, tmp_path: Path
 ) -> None:
@@ -51,7 +43,7 @@ async def test_a_link_that_is_cut_for_20_s_loses_and_doubles_nothing(
         agent = await mesh.agent("one")
         async with followed(mesh, training(epochs=epochs, epoch_ms=40, checkpoint_period=100)) as job:
             await job.sees_epoch(20)
-            await _beat(mesh, "one")  # of the lease of 30 s, 10 s are for coming back
+            await mesh.heartbeat("one")  # of the lease of 30 s, 10 s are for coming back
             cut = time.monotonic()
             await network.runner.unplug()
             noticed = await asyncio.gather(

@@ -19,7 +19,12 @@ class WallClock:
     @property
     def prefix(self) -> tuple[str, ...]:
         """What stands before a command that is to have this clock."""
-        return ("env", f"LD_PRELOAD={self._library}", f"WALL_CLOCK_OFFSET={self._file}")
+        return ("env", *(f"{name}={value}" for name, value in self.variables.items()))
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What makes a process have this clock."""
+        return {"LD_PRELOAD": str(self._library), "WALL_CLOCK_OFFSET": str(self._file)}
 
     def put(self, hours: int) -> None:
         """Let it be that much ahead of this machine's."""
