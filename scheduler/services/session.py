@@ -4,7 +4,7 @@ The session writes from one task only; whatever is to be said goes through its q
 made by a task of their own whenever a place is free and something may be waiting.
 
 While the database is away the stream stays, and what is to be stored is tried again: the runner's
-lease is counted by the database's clock, which nobody asks meanwhile. The runner is heard all the
+lease ends only when a sweep has seen nobody renew it, and none succeeds meanwhile. It is heard all the
 time, so its lease does not end before it could be renewed.
 """
 

@@ -236,7 +236,7 @@ class Database:
             task.exception()  # told to the caller, if there still is one
 
     async def now(self, connection: Connection) -> datetime:
-        """The database's clock, by which leases are counted; SQLite's is this machine's, never put back."""
+        """The database's clock; SQLite's is this machine's, never put back."""
         if self._is_sqlite:
             return self.clock.now()
         query = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)")
