@@ -18,7 +18,7 @@ from visionmesh import names
 from visionmesh.client import AsyncJobHandle
 from visionmesh.errors import Overloaded, Reason
 
-EPOCHS = 350
+EPOCHS = 500
 LEASE = 3.0
 
 
@@ -82,8 +82,9 @@ async def test_a_full_disk_is_waited_for_and_nothing_false_is_acknowledged(
             async with followed(mesh, training(epochs=EPOCHS, epoch_ms=20)) as job:
                 await job.sees_epoch(50)
                 disk.fill()
-                began = await scheduler.says("disk is full")
+                # SQLite's log may have room in itself for a while.
                 accepted, refused = await created_until_refused(mesh)
+                began = await scheduler.says("disk is full")
                 false = await false_acknowledgements(mesh, agent, job.job)
                 told = len(job.events)
                 assert [event.sequence async for event in job.job.events()][:told] == list(range(1, told + 1))
@@ -94,7 +95,7 @@ async def test_a_full_disk_is_waited_for_and_nothing_false_is_acknowledged(
                 went_on = time.monotonic() - freed
                 # Once more, and what was acknowledged must outlive the scheduler, too.
                 disk.fill()
-                await scheduler.says("disk is full", scheduler.log_text().rindex("goes on"))
+                accepted += (await created_until_refused(mesh))[0]
                 assert scheduler.is_running
                 await scheduler.kill()
                 disk.make_room()
