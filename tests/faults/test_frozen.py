@@ -42,7 +42,7 @@ async def test_a_scheduler_that_was_frozen_beyond_the_lease_takes_nothing_away(t
 
 
 async def test_a_job_that_ends_while_its_runner_is_frozen_is_completed_once(tmp_path: Path) -> None:
-    async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
+    async with fault_mesh(tmp_path, lease_seconds=3, heartbeat_seconds=0.4) as (mesh, _):
         first = await mesh.agent("one")
         async with followed(mesh, training(epochs=20, epoch_ms=100)) as job:
             started = await job.sees(lambda event: event.update.HasField("attempt_started"))
@@ -62,7 +62,7 @@ async def test_a_job_that_ends_while_its_runner_is_frozen_is_completed_once(tmp_
 async def test_what_a_frozen_runner_had_runs_elsewhere_and_it_changes_nothing(
     tmp_path: Path, database_url: str
 ) -> None:
-    settings = {"lease_seconds": 2, "heartbeat_seconds": 0.3, "database_url": database_url}
+    settings = {"lease_seconds": 3, "heartbeat_seconds": 0.4, "database_url": database_url}
     async with fault_mesh(tmp_path, **settings) as (mesh, scheduler):
         first = await mesh.agent("one")
         async with followed(mesh, training("paced", hold_after=2)) as job:

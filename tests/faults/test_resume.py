@@ -10,7 +10,7 @@ from fault_mesh import fault_mesh, followed, state, training
     ("period", "epochs"), [(1, {1: [1, 2, 3], 2: [4, 5]}), (2, {1: [1, 2, 3], 2: [3, 4, 5]})]
 )
 async def test_an_agent_is_killed_and_another_goes_on(tmp_path: Path, period: int, epochs: object) -> None:
-    async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
+    async with fault_mesh(tmp_path, lease_seconds=2, heartbeat_seconds=0.3) as (mesh, _):
         first = await mesh.agent("one")
         async with followed(mesh, training(hold_after=3, checkpoint_period=period)) as job:
             await job.sees_checkpoint(3 if period == 1 else 2)
@@ -25,7 +25,7 @@ async def test_an_agent_is_killed_and_another_goes_on(tmp_path: Path, period: in
 
 @pytest.mark.parametrize("damage", ["gone", "changed"])
 async def test_a_damaged_checkpoint_costs_the_epochs_and_never_the_job(tmp_path: Path, damage: str) -> None:
-    async with fault_mesh(tmp_path, lease_seconds=1, heartbeat_seconds=0.2) as (mesh, _):
+    async with fault_mesh(tmp_path, lease_seconds=2, heartbeat_seconds=0.3) as (mesh, _):
         first = await mesh.agent("one")
         async with followed(mesh, training(hold_after=3)) as job:
             await job.sees_checkpoint(3)
