@@ -16,6 +16,7 @@ from runners.process.errors import UserError
 from runners.pytorch import images
 from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
 from visionmesh.datasets import class_folders
+from visionmesh.datasets.formats import CLASS_FOLDERS, format_of
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -115,7 +116,11 @@ def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
         raise UserError(
             f"DATASET_PATH is {where}. Set it to a folder with train/CLASS and val/CLASS folders of images."
         )
-    report = class_folders.check_folder(folder)
+    layout = format_of(folder)
+    if layout is not CLASS_FOLDERS:
+        text = f"The dataset is laid out for {layout.task} ({layout.name}). Use one of train/CLASS folders."
+        raise UserError(text, reason="DATASET_UNLABELLED")
+    report = layout.check(folder)
     refuse_problems(report)
     for split in splits:
         add = f"Add {split}/CLASS folders with images."

@@ -96,12 +96,13 @@ async def _check_dataset(connection: Connection, job: job_pb2.Job) -> None:
 
 
 def _check_task(dataset: dataset_pb2.Dataset, kind: str, task: int) -> None:
+    """Class folders tell of no object where it is. Boxes have classes: there the framework decides."""
     classify = vision_pb2.TASK_CLASSIFY
-    if not task or (task == classify) == (dataset.task == classify):
+    if not task or task == classify or dataset.task != classify:
         return
-    asked, able = (vision_pb2.Task.Name(t).removeprefix("TASK_").lower() for t in (task, dataset.task))  # type: ignore[arg-type]
+    asked = vision_pb2.Task.Name(task).removeprefix("TASK_").lower()  # type: ignore[arg-type]
     text = (
-        f"{dataset.name} is labelled for {able}, and the job is to {asked}. Name a dataset for {asked}, or "
-        f"a model and task for {able}: `vmesh datasets list` shows what each dataset is good for."
+        f"{dataset.name} is labelled for classify, and the job is to {asked}. Name a dataset for {asked}, or "
+        "a model and task for classify: `vmesh datasets list` shows what each dataset is good for."
     )
     raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)

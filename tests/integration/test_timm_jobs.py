@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from runners.process.errors import Stopped, UserError
 from runners.timm import manifest
 from runners.timm.framework import Timm
-from visionmesh.shapes import CLASS_NAMES, write_class_folders
+from visionmesh.shapes import CLASS_NAMES, write_class_folders, write_shapes
 from visionmesh.v1 import vision_pb2
 
 pytestmark = [
@@ -306,6 +306,8 @@ def test_what_cannot_be_is_refused_with_what_can(shapes: Path, tmp_path: Path, t
     assert "accuracy_top1" in str(refused(training(shapes, tmp_path, primary_metric="mAP50")))
     assert "classifies images" in str(refused(training(shapes, tmp_path, task="detect")))
     assert "train/CLASS" in str(refused(training(tmp_path / "absent", tmp_path)))
+    write_shapes(tmp_path / "boxes", train=4, val=2, test=0, size=32)
+    assert "laid out for detect (yolo)" in str(refused(training(tmp_path / "boxes", tmp_path)))
     best = trained.environment.output_path / "best.safetensors"
     resumed = refused(training(shapes, tmp_path, resume=True, checkpoint_path=best))
     assert 'Resume from a "last" checkpoint' in str(resumed)
