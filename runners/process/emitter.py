@@ -137,6 +137,19 @@ class Emitter:
         """A file is complete below OUTPUT_PATH."""
         self._write(process_pb2.ProcessEvent(file=file))
 
+    def checkpoint(self, artifact: str, path: str, epoch: int, *, resumable: bool, is_best: bool) -> None:
+        """A checkpoint of the training after `epoch` is complete at `path` below OUTPUT_PATH."""
+        self.file(
+            process_pb2.OutputFile(
+                path=path,
+                artifact=artifact,
+                kind=result_pb2.ARTIFACT_KIND_CHECKPOINT,
+                content_type="application/octet-stream",
+                checkpoint=progress_pb2.CheckpointSaved(epoch=epoch, resumable=resumable, is_best=is_best),
+                metadata={"epoch": str(epoch), "resumable": str(resumable).lower()},
+            )
+        )
+
     def _progress(self, **update: Message) -> None:
         event = process_pb2.ProcessEvent(progress=progress_pb2.ProgressUpdate(**update))  # type: ignore[arg-type]
         event.progress.event_time.GetCurrentTime()

@@ -1,8 +1,11 @@
 """The epochs of a training so far, and which of them was best."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from visionmesh.names import artifact_name
+from visionmesh.v1 import result_pb2
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,22 @@ class History:
             return False
         self.best = epoch
         return True
+
+    def result(
+        self, job_id: str, class_names: Sequence[str], *, stopped_early: bool
+    ) -> result_pb2.TrainingResult:
+        """What the training came to, so far."""
+        last = self.epochs[-1] if self.epochs else None
+        kept = [name for name, epoch in (("best", self.best), ("last", last)) if epoch is not None]
+        return result_pb2.TrainingResult(
+            best_epoch=self.best.number if self.best else 0,
+            best_metrics=self.best.metrics if self.best else {},
+            final_metrics=last.metrics if last else {},
+            checkpoints=[artifact_name(job_id, name) for name in kept],
+            epochs_completed=last.number if last else 0,
+            stopped_early=stopped_early,
+            class_names=class_names,
+        )
 
     def _better(self, epoch: Epoch, than: Epoch) -> bool:
         score, before = self.score(epoch.metrics), self.score(than.metrics)

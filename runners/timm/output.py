@@ -8,8 +8,6 @@ from runners.process.environment import JobEnvironment
 from runners.pytorch.history import History
 from runners.timm import classifier
 from runners.timm.classifier import Classifier, State
-from visionmesh.names import artifact_name
-from visionmesh.v1 import process_pb2, progress_pb2, result_pb2
 
 BEST, LAST = "best.safetensors", "last.pt"
 
@@ -19,7 +17,7 @@ class Output:
 
     def __init__(self, environment: JobEnvironment, emitter: Emitter, resumed_at: int = 0) -> None:
         """`resumed_at` is the epoch of the checkpoint from which this attempt goes on; 0 for none."""
-        self._folder, self._job_id, self._emitter = environment.output_path, environment.job_id, emitter
+        self._folder, self._emitter = environment.output_path, emitter
         self.published_last = self._published_best = resumed_at
         """The epoch of the last checkpoint that was announced."""
         self._has_last = self._has_best = False
@@ -43,36 +41,9 @@ class Output:
         best = history.best
         newest = history.epochs[-1].number if history.epochs else 0
         if best is not None and self._has_best and best.number > self._published_best:
-            self._announce("best", BEST, best.number, resumable=False, is_best=True)
+            self._emitter.checkpoint("best", BEST, best.number, resumable=False, is_best=True)
             self._published_best = best.number
         if self._has_last and newest > self.published_last:
             is_best = best is not None and best.number == newest
-            self._announce("last", LAST, newest, resumable=True, is_best=is_best)
+            self._emitter.checkpoint("last", LAST, newest, resumable=True, is_best=is_best)
             self.published_last = newest
-
-    def result(
-        self, history: History, class_names: tuple[str, ...], *, stopped_early: bool
-    ) -> result_pb2.TrainingResult:
-        """What the training came to, so far."""
-        best, epochs = history.best, history.epochs
-        return result_pb2.TrainingResult(
-            best_epoch=best.number if best else 0,
-            best_metrics=best.metrics if best else {},
-            final_metrics=epochs[-1].metrics if epochs else {},
-            checkpoints=[artifact_name(self._job_id, name) for name in ("best", "last") if epochs],
-            epochs_completed=epochs[-1].number if epochs else 0,
-            stopped_early=stopped_early,
-            class_names=class_names,
-        )
-
-    def _announce(self, artifact: str, path: str, epoch: int, *, resumable: bool, is_best: bool) -> None:
-        self._emitter.file(
-            process_pb2.OutputFile(
-                path=path,
-                artifact=artifact,
-                kind=result_pb2.ARTIFACT_KIND_CHECKPOINT,
-                content_type="application/octet-stream",
-                checkpoint=progress_pb2.CheckpointSaved(epoch=epoch, resumable=resumable, is_best=is_best),
-                metadata={"epoch": str(epoch), "resumable": str(resumable).lower()},
-            )
-        )

@@ -1,7 +1,5 @@
 """Trains a classifier: `EPOCHS=3 DATASET_PATH=… python -m runners.timm.train`."""
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.process.commands import Commands
@@ -11,16 +9,12 @@ from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
 from runners.process.hyperparameters import with_types
 from runners.pytorch.history import History
+from runners.pytorch.resuming import NOTHING_TO_RESUME, starting_point
 from runners.timm import manifest
 from visionmesh.v1 import progress_pb2, vision_pb2
 
 if TYPE_CHECKING:
     from runners.timm.classifier import Checkpoint
-
-_NOTHING_TO_RESUME = (
-    "Stopped before the first epoch was complete: there is no checkpoint to go on from. "
-    "The same seed trains the same way from the start."
-)
 
 
 def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
@@ -30,7 +24,7 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     a partial result are published before it passes on.
     """
     from runners.pytorch import confusion, threads
-    from runners.timm import data, training
+    from runners.timm import classifier, data, training
     from runners.timm.output import Output
 
     emitter.stage(vision_pb2.STAGE_STARTING, "checking the dataset")
@@ -41,7 +35,9 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     threads.use(environment.cpu_threads)
     settings = manifest.defaults() | with_types(manifest.manifest(), environment.hyperparameters)
     material = training.Material(environment.dataset_path, device, settings)
-    environment, start = _starting_point(environment, names, emitter)
+    environment, start = starting_point(
+        environment, classifier.read, lambda start: _check_resumable(start, names), emitter
+    )
     emitter.stage(vision_pb2.STAGE_LOADING_MODEL, environment.model_name or "")
     if environment.resume and start is not None:
         training.past(start.training, history)
@@ -56,13 +52,13 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     except Stopped:
         output.publish(history)
         if not history.epochs:
-            emitter.log(progress_pb2.LOG_LEVEL_WARNING, _NOTHING_TO_RESUME)
-        emitter.training_result(output.result(history, names, stopped_early=False))
+            emitter.log(progress_pb2.LOG_LEVEL_WARNING, NOTHING_TO_RESUME)
+        emitter.training_result(history.result(environment.job_id, names, stopped_early=False))
         raise
     emitter.stage(vision_pb2.STAGE_FINISHING)
     if going.best is not None:  # else an earlier attempt has drawn it
         confusion.publish(going.best.result(names).confusion_matrix, environment, emitter)
-    emitter.training_result(output.result(history, names, stopped_early=stopped_early))
+    emitter.training_result(history.result(environment.job_id, names, stopped_early=stopped_early))
 
 
 def _primary_metric(environment: JobEnvironment) -> str:
@@ -75,31 +71,9 @@ def _primary_metric(environment: JobEnvironment) -> str:
     return wanted
 
 
-def _starting_point(
-    environment: JobEnvironment, names: tuple[str, ...], emitter: Emitter
-) -> tuple[JobEnvironment, "Checkpoint | None"]:
-    """What to do, and from which checkpoint.
-
-    One that an earlier attempt left and that cannot be used is nobody's fault: the training starts anew.
-    """
-    from runners.timm import classifier
-
-    try:
-        start = classifier.read(environment.checkpoint_path) if environment.checkpoint_path else None
-        if environment.resume:
-            _check_resumable(start, environment.checkpoint_path, names)
-        return environment, start
-    except UserError as error:
-        if not environment.resume or environment.attempt == 1:  # somebody has named it by hand
-            raise
-        emitter.log(progress_pb2.LOG_LEVEL_WARNING, f"The training starts anew: {error}")
-        anew = replace(environment, resume=False, checkpoint_path=environment.start_checkpoint_path)
-        return _starting_point(anew, names, emitter)
-
-
-def _check_resumable(start: "Checkpoint | None", path: Path | None, names: tuple[str, ...]) -> None:
+def _check_resumable(start: "Checkpoint | None", names: tuple[str, ...]) -> None:
     if start is None or not start.training:
-        name = "not set" if path is None else path.name
+        name = "not set" if start is None else start.path.name
         raise UserError(
             f"RESUME is true, but CHECKPOINT_PATH ({name}) holds no optimizer and epoch. "
             'Resume from a "last" checkpoint; "best" ones hold weights only. Or unset RESUME.'

@@ -13,8 +13,7 @@ from runners.pytorch import threads
 from runners.pytorch.history import Epoch, History
 from runners.ultralytics import checkpoints
 from runners.ultralytics.trainer import Callbacks, Training
-from visionmesh.names import artifact_name
-from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, vision_pb2
+from visionmesh.v1 import result_pb2, vision_pb2
 
 
 class Reporter:
@@ -57,26 +56,17 @@ class Reporter:
         output, newest = self._environment.output_path, self.history.epochs[-1].number if self._saved else 0
         best = self.history.best
         if best is not None and best.number > self._published_best and (output / "best.pt").exists():
-            self._announce("best", best.number, resumable=False, is_best=True)
+            self._emitter.checkpoint("best", "best.pt", best.number, resumable=False, is_best=True)
             self._published_best = best.number
         if self._saved is not None and newest > self._published_last:
             checkpoints.write_copy(self._saved, output / "last.pt")
-            self._announce("last", newest, resumable=True, is_best=best is not None and best.number == newest)
+            is_best = best is not None and best.number == newest
+            self._emitter.checkpoint("last", "last.pt", newest, resumable=True, is_best=is_best)
             self._published_last = newest
 
     def result(self, class_names: tuple[str, ...], *, stopped_early: bool) -> result_pb2.TrainingResult:
         """What the training came to, so far."""
-        best, epochs = self.history.best, self.history.epochs
-        kept = [name for name, epoch in (("best", best), ("last", epochs or None)) if epoch is not None]
-        return result_pb2.TrainingResult(
-            best_epoch=best.number if best else 0,
-            best_metrics=best.metrics if best else {},
-            final_metrics=epochs[-1].metrics if epochs else {},
-            checkpoints=[artifact_name(self._environment.job_id, name) for name in kept],
-            epochs_completed=epochs[-1].number if epochs else 0,
-            stopped_early=stopped_early,
-            class_names=class_names,
-        )
+        return self.history.result(self._environment.job_id, class_names, stopped_early=stopped_early)
 
     def _poll(self, _: Any) -> None:
         self._commands.poll()
@@ -131,15 +121,3 @@ class Reporter:
         )
         if trainer.stop or number - self._published_last >= self._environment.checkpoint_period:
             self.publish()
-
-    def _announce(self, artifact: str, epoch: int, *, resumable: bool, is_best: bool) -> None:
-        self._emitter.file(
-            process_pb2.OutputFile(
-                path=f"{artifact}.pt",
-                artifact=artifact,
-                kind=result_pb2.ARTIFACT_KIND_CHECKPOINT,
-                content_type="application/octet-stream",
-                checkpoint=progress_pb2.CheckpointSaved(epoch=epoch, resumable=resumable, is_best=is_best),
-                metadata={"epoch": str(epoch), "resumable": str(resumable).lower()},
-            )
-        )

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
 from runners.process.hyperparameters import with_types
 from runners.pytorch.history import History
+from runners.pytorch.resuming import NOTHING_TO_RESUME, starting_point
 from runners.ultralytics import dataset, manifest, metrics
 from visionmesh.v1 import progress_pb2, vision_pb2
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from runners.ultralytics.checkpoints import Checkpoint
     from runners.ultralytics.reporter import Reporter
     from runners.ultralytics.trainer import Training
-
-_NOTHING_TO_RESUME = (
-    "Stopped before the first epoch was complete: there is no checkpoint to go on from. "
-    "The same seed trains the same way from the start."
-)
 
 
 def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
@@ -53,9 +48,12 @@ def _train(
     commands: Commands,
 ) -> None:
     # Imported here: they bring torch, which must come after isolation.
+    from runners.ultralytics import checkpoints
     from runners.ultralytics.reporter import Reporter
 
-    environment, start = _starting_point(environment, work, emitter)
+    environment, start = starting_point(
+        environment, lambda path: checkpoints.load(path, work), _check_resumable, emitter
+    )
     primary_metric = environment.primary_metric or metrics.DEFAULT_METRIC
     history = History(primary_metric, environment.primary_metric_mode)
     if environment.resume:
@@ -88,7 +86,7 @@ def _fit(
         if reporter.history.epochs:
             reporter.publish()
         else:
-            emitter.log(progress_pb2.LOG_LEVEL_WARNING, _NOTHING_TO_RESUME)
+            emitter.log(progress_pb2.LOG_LEVEL_WARNING, NOTHING_TO_RESUME)
         emitter.training_result(reporter.result(data.class_names, stopped_early=False))
         raise
     finally:
@@ -188,28 +186,6 @@ def _total_epochs(environment: JobEnvironment, start: "Checkpoint | None") -> in
     if environment.resume and start is not None:
         return int((start.content.get("train_args") or {}).get("epochs", environment.epochs))
     return environment.epochs
-
-
-def _starting_point(
-    environment: JobEnvironment, work: Path, emitter: Emitter
-) -> tuple[JobEnvironment, "Checkpoint | None"]:
-    """What to do, and from which checkpoint.
-
-    One that an earlier attempt left and that cannot be used is nobody's fault: the training starts anew.
-    """
-    from runners.ultralytics import checkpoints
-
-    try:
-        start = checkpoints.load(environment.checkpoint_path, work) if environment.checkpoint_path else None
-        if environment.resume:
-            _check_resumable(start)
-        return environment, start
-    except UserError as error:
-        if not environment.resume or environment.attempt == 1:  # somebody has named it by hand
-            raise
-        emitter.log(progress_pb2.LOG_LEVEL_WARNING, f"The training starts anew: {error}")
-        anew = replace(environment, resume=False, checkpoint_path=environment.start_checkpoint_path)
-        return _starting_point(anew, work, emitter)
 
 
 def _check_resumable(start: "Checkpoint | None") -> None:
