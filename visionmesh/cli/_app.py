@@ -97,7 +97,7 @@ command(
     app,
     _job_commands.watch,
     "vmesh watch train-7k3m9q2x",
-    "vmesh watch train-7k3m9q2x --after 42 -o jsonl",
+    "vmesh watch train-7k3m9q2x --after 4 -o jsonl",
     panel=_JOBS,
 )
 command(
