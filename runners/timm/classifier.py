@@ -2,7 +2,6 @@
 
 import difflib
 import json
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +21,18 @@ from runners.timm.data import Preprocessing
 
 State = Mapping[str, torch.Tensor]
 _ABOUT = "visionmesh"
+_SIZES = range(1, 8193)
+_BROKEN = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    EOFError,
+)
+"""What reading a file raises that is no checkpoint, or only half of one."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +144,14 @@ def write_best(path: Path, classifier: Classifier, weights: State) -> None:
     scratch = path.with_name(f".{path.name}.new")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
     save_file(plain, scratch, metadata={_ABOUT: classifier.about()})
-    os.replace(scratch, path)  # noqa: PTH105 - a path object's replace says the same
+    scratch.replace(path)
 
 
 def write_last(path: Path, classifier: Classifier, weights: State, training: Mapping[str, Any]) -> None:
     """Write everything that a training needs to go on; `path` is replaced at once."""
     scratch = path.with_name(f".{path.name}.new")
     torch.save({_ABOUT: classifier.about(), "weights": dict(weights), "training": dict(training)}, scratch)
-    os.replace(scratch, path)  # noqa: PTH105 - as above
+    scratch.replace(path)
 
 
 def read(path: Path | None) -> Checkpoint:
@@ -155,10 +166,25 @@ def read(path: Path | None) -> Checkpoint:
             reason="CHECKPOINT_NOT_FOUND",
         )
     try:
-        return _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, ValueError, EOFError) as error:
+        found = _read_safetensors(path) if _is_safetensors(path) else _read_pickle(path)
+        _check_about(found.about)
+    except _BROKEN as error:
         how = "Use safetensors, or what a training of this mesh has written"
         raise _unusable(path, str(error), how) from error
+    return found
+
+
+def _check_about(about: Any) -> None:
+    """Raise what says that a file tells nonsense of itself: it may come from anybody."""
+    if about == {}:
+        return
+    names = about["class_names"]
+    if not timm.is_model(about["model"]):
+        raise ValueError(f"it is said to be of {about['model']!r}, which timm does not know here")
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("it does not name its classes")
+    if Preprocessing.from_dict(about["preprocessing"]).size not in _SIZES:
+        raise ValueError("the size of its input is out of range")
 
 
 def _is_safetensors(path: Path) -> bool:

@@ -333,6 +333,37 @@ class Canary:
         return (Path.touch, (self.path,))
 
 
+ABOUT = {
+    "model": "resnet18",
+    "class_names": ["a", "b"],
+    "preprocessing": {"size": 64, "mean": [0], "std": [1], "interpolation": "bicubic", "crop_pct": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [],
+        {"model": "resnet18"},
+        ABOUT | {"model": "local-dir:/etc"},
+        ABOUT | {"model": 3},
+        ABOUT | {"class_names": [1, 2]},
+        ABOUT | {"preprocessing": {"size": 64}},
+        ABOUT | {"preprocessing": ABOUT["preprocessing"] | {"size": 10**9}},
+    ],
+)
+@pytest.mark.parametrize("kind", ["infer", "train"])
+def test_a_checkpoint_that_tells_nonsense_of_itself_is_refused(
+    few_shapes: Path, tmp_path: Path, told: Any, kind: str
+) -> None:
+    path = tmp_path / "best"
+    save_file({"a": torch.zeros(2, 2)}, path, metadata={"visionmesh": json.dumps(told)})
+    picture = next((few_shapes / "val" / "circle").iterdir())
+    values = {"checkpoint_path": path, "dataset_path": few_shapes, "image_paths": picture}
+    with pytest.raises(UserError, match="checkpoint"):
+        Run(kind=kind, output_path=tmp_path / "out", epochs=1, image_size=32, **values).go()
+
+
 @pytest.mark.parametrize("form", ["pickle", "torch", "text", "other safetensors"])
 def test_a_checkpoint_that_is_none_is_refused_and_never_executed(
     shapes: Path, tmp_path: Path, form: str
