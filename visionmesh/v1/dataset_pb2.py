@@ -30,7 +30,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from visionmesh.v1 import vision_pb2 as visionmesh_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisionmesh/v1/dataset.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avisionmesh/v1/vision.proto\"\xe6\x02\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x36\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.visionmesh.v1.DatasetFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\'\n\x04task\x18\x04 \x01(\x0e\x32\x13.visionmesh.v1.TaskB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63lass_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x06splits\x18\x06 \x03(\x0b\x32\x1b.visionmesh.v1.DatasetSplitB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03uri\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"X\n\x0c\x44\x61tasetSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x17\n\x0flabelled_images\x18\x03 \x01(\x03\x12\x11\n\tinstances\x18\x04 \x01(\x03\"}\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x14\x43reateDatasetRequest\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x42\n\ndataset_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x34\n\x06upload\x18\x03 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^uploads/[a-z0-9-]{1,63}$\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"H\n\x11GetDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"R\n\x13ListDatasetsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x14\x44\x65leteDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"i\n\x11UploadFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.visionmesh.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x87\x01\n\x10UploadFileHeader\x12,\n\x08\x66ilename\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[^/\\\\\\x00]{1,255}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12(\n\x06sha256\x18\x03 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01*\xa3\x01\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_FORMAT_YOLO\x10\x01\x12\x1e\n\x1a\x44\x41TASET_FORMAT_IMAGES_JSON\x10\x02\x12\x17\n\x13\x44\x41TASET_FORMAT_COCO\x10\x03\x12 \n\x1c\x44\x41TASET_FORMAT_CLASS_FOLDERS\x10\x04\x32\x9b\x04\n\x0e\x44\x61tasetService\x12\x65\n\rCreateDataset\x12#.visionmesh.v1.CreateDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/datasets:\x01*\x12\x65\n\nGetDataset\x12 .visionmesh.v1.GetDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=datasets/*}\x12m\n\x0cListDatasets\x12\".visionmesh.v1.ListDatasetsRequest\x1a#.visionmesh.v1.ListDatasetsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12k\n\rDeleteDataset\x12#.visionmesh.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=datasets/*}\x12_\n\nUploadFile\x12 .visionmesh.v1.UploadFileRequest\x1a\x15.visionmesh.v1.Upload\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisionmesh/v1/dataset.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avisionmesh/v1/vision.proto\"\x88\x03\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x36\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.visionmesh.v1.DatasetFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12+\n\x04task\x18\x04 \x01(\x0e\x32\x13.visionmesh.v1.TaskB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x0b\x63lass_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x06splits\x18\x06 \x03(\x0b\x32\x1b.visionmesh.v1.DatasetSplitB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03uri\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1c\n\x0ekeypoint_names\x18\x0b \x03(\tB\x04\xe2\x41\x01\x03\"q\n\x0c\x44\x61tasetSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x17\n\x0flabelled_images\x18\x03 \x01(\x03\x12\x11\n\tinstances\x18\x04 \x01(\x03\x12\x17\n\x0f\x63lass_instances\x18\x05 \x03(\x03\"}\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x14\x43reateDatasetRequest\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x42\n\ndataset_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x34\n\x06upload\x18\x03 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^uploads/[a-z0-9-]{1,63}$\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"H\n\x11GetDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"R\n\x13ListDatasetsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x14\x44\x65leteDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"i\n\x11UploadFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.visionmesh.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x87\x01\n\x10UploadFileHeader\x12,\n\x08\x66ilename\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[^/\\\\\\x00]{1,255}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12(\n\x06sha256\x18\x03 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01*\xa3\x01\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_FORMAT_YOLO\x10\x01\x12\x1e\n\x1a\x44\x41TASET_FORMAT_IMAGES_JSON\x10\x02\x12\x17\n\x13\x44\x41TASET_FORMAT_COCO\x10\x03\x12 \n\x1c\x44\x41TASET_FORMAT_CLASS_FOLDERS\x10\x04\x32\x9b\x04\n\x0e\x44\x61tasetService\x12\x65\n\rCreateDataset\x12#.visionmesh.v1.CreateDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/datasets:\x01*\x12\x65\n\nGetDataset\x12 .visionmesh.v1.GetDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=datasets/*}\x12m\n\x0cListDatasets\x12\".visionmesh.v1.ListDatasetsRequest\x1a#.visionmesh.v1.ListDatasetsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12k\n\rDeleteDataset\x12#.visionmesh.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=datasets/*}\x12_\n\nUploadFile\x12 .visionmesh.v1.UploadFileRequest\x1a\x15.visionmesh.v1.Upload\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET'].fields_by_name['format']._loaded_options = None
   _globals['_DATASET'].fields_by_name['format']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_DATASET'].fields_by_name['task']._loaded_options = None
-  _globals['_DATASET'].fields_by_name['task']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['task']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_DATASET'].fields_by_name['class_names']._loaded_options = None
   _globals['_DATASET'].fields_by_name['class_names']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['splits']._loaded_options = None
@@ -57,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASET'].fields_by_name['uri']._serialized_options = b'\342A\001\003'
   _globals['_DATASET'].fields_by_name['create_time']._loaded_options = None
   _globals['_DATASET'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_DATASET'].fields_by_name['keypoint_names']._loaded_options = None
+  _globals['_DATASET'].fields_by_name['keypoint_names']._serialized_options = b'\342A\001\003'
   _globals['_CREATEDATASETREQUEST'].fields_by_name['dataset_id']._loaded_options = None
   _globals['_CREATEDATASETREQUEST'].fields_by_name['dataset_id']._serialized_options = b'\272H+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\330\001\001'
   _globals['_CREATEDATASETREQUEST'].fields_by_name['upload']._loaded_options = None
@@ -89,28 +91,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._serialized_options = b'\202\323\344\223\002\027*\025/v1/{name=datasets/*}'
   _globals['_DATASETSERVICE'].methods_by_name['UploadFile']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['UploadFile']._serialized_options = b'\202\323\344\223\002\020\"\013/v1/uploads:\001*'
-  _globals['_DATASETFORMAT']._serialized_start=1619
-  _globals['_DATASETFORMAT']._serialized_end=1782
+  _globals['_DATASETFORMAT']._serialized_start=1678
+  _globals['_DATASETFORMAT']._serialized_end=1841
   _globals['_DATASET']._serialized_start=229
-  _globals['_DATASET']._serialized_end=587
-  _globals['_DATASETSPLIT']._serialized_start=589
-  _globals['_DATASETSPLIT']._serialized_end=677
-  _globals['_UPLOAD']._serialized_start=679
-  _globals['_UPLOAD']._serialized_end=804
-  _globals['_CREATEDATASETREQUEST']._serialized_start=807
-  _globals['_CREATEDATASETREQUEST']._serialized_end=1045
-  _globals['_GETDATASETREQUEST']._serialized_start=1047
-  _globals['_GETDATASETREQUEST']._serialized_end=1119
-  _globals['_LISTDATASETSREQUEST']._serialized_start=1121
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1203
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1205
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1294
-  _globals['_DELETEDATASETREQUEST']._serialized_start=1296
-  _globals['_DELETEDATASETREQUEST']._serialized_end=1371
-  _globals['_UPLOADFILEREQUEST']._serialized_start=1373
-  _globals['_UPLOADFILEREQUEST']._serialized_end=1478
-  _globals['_UPLOADFILEHEADER']._serialized_start=1481
-  _globals['_UPLOADFILEHEADER']._serialized_end=1616
-  _globals['_DATASETSERVICE']._serialized_start=1785
-  _globals['_DATASETSERVICE']._serialized_end=2324
+  _globals['_DATASET']._serialized_end=621
+  _globals['_DATASETSPLIT']._serialized_start=623
+  _globals['_DATASETSPLIT']._serialized_end=736
+  _globals['_UPLOAD']._serialized_start=738
+  _globals['_UPLOAD']._serialized_end=863
+  _globals['_CREATEDATASETREQUEST']._serialized_start=866
+  _globals['_CREATEDATASETREQUEST']._serialized_end=1104
+  _globals['_GETDATASETREQUEST']._serialized_start=1106
+  _globals['_GETDATASETREQUEST']._serialized_end=1178
+  _globals['_LISTDATASETSREQUEST']._serialized_start=1180
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1262
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1264
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1353
+  _globals['_DELETEDATASETREQUEST']._serialized_start=1355
+  _globals['_DELETEDATASETREQUEST']._serialized_end=1430
+  _globals['_UPLOADFILEREQUEST']._serialized_start=1432
+  _globals['_UPLOADFILEREQUEST']._serialized_end=1537
+  _globals['_UPLOADFILEHEADER']._serialized_start=1540
+  _globals['_UPLOADFILEHEADER']._serialized_end=1675
+  _globals['_DATASETSERVICE']._serialized_start=1844
+  _globals['_DATASETSERVICE']._serialized_end=2383
 # @@protoc_insertion_point(module_scope)

@@ -73,6 +73,7 @@ class Dataset(_message.Message):
     DIGEST_FIELD_NUMBER: _builtins.int
     URI_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    KEYPOINT_NAMES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """datasets/{dataset}."""
     display_name: _builtins.str
@@ -80,7 +81,10 @@ class Dataset(_message.Message):
     format: Global___DatasetFormat.ValueType
     """How the files are laid out."""
     task: _vision_pb2.Task.ValueType
-    """What the labels are good for."""
+    """What the labels are good for. Default: found out from the labels; say it
+    where they leave it open, as four corners in YOLO's form do (an oriented
+    box, or an outline).
+    """
     size_bytes: _builtins.int
     """All files together, in bytes."""
     digest: _builtins.str
@@ -101,6 +105,10 @@ class Dataset(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was stored."""
 
+    @_builtins.property
+    def keypoint_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the keypoints of each object in order; pose only."""
+
     def __init__(
         self,
         *,
@@ -114,10 +122,11 @@ class Dataset(_message.Message):
         digest: _builtins.str = ...,
         uri: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        keypoint_names: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "create_time", b"create_time", "digest", b"digest", "display_name", b"display_name", "format", b"format", "name", b"name", "size_bytes", b"size_bytes", "splits", b"splits", "task", b"task", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_names", b"class_names", "create_time", b"create_time", "digest", b"digest", "display_name", b"display_name", "format", b"format", "keypoint_names", b"keypoint_names", "name", b"name", "size_bytes", b"size_bytes", "splits", b"splits", "task", b"task", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,6 +142,7 @@ class DatasetSplit(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     LABELLED_IMAGES_FIELD_NUMBER: _builtins.int
     INSTANCES_FIELD_NUMBER: _builtins.int
+    CLASS_INSTANCES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """"train", "val" or "test"."""
     images: _builtins.int
@@ -141,6 +151,10 @@ class DatasetSplit(_message.Message):
     """Images that have labels, empty ones included."""
     instances: _builtins.int
     """Labelled objects."""
+    @_builtins.property
+    def class_instances(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Labelled objects by class id."""
+
     def __init__(
         self,
         *,
@@ -148,10 +162,11 @@ class DatasetSplit(_message.Message):
         images: _builtins.int = ...,
         labelled_images: _builtins.int = ...,
         instances: _builtins.int = ...,
+        class_instances: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images", "instances", b"instances", "labelled_images", b"labelled_images", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["class_instances", b"class_instances", "images", b"images", "instances", b"instances", "labelled_images", b"labelled_images", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,6 +12,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.rpc import status_pb2 as _status_pb2
 from visionmesh.v1 import progress_pb2 as _progress_pb2
+from visionmesh.v1 import result_pb2 as _result_pb2
 from visionmesh.v1 import vision_pb2 as _vision_pb2
 import builtins as _builtins
 import sys
@@ -395,6 +396,7 @@ class TrainSpec(_message.Message):
     PRIMARY_METRIC_FIELD_NUMBER: _builtins.int
     PRIMARY_METRIC_MODE_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    PRETRAINED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model of the framework's manifest, such as "yolo11n". Required unless
     checkpoint is set.
@@ -439,6 +441,11 @@ class TrainSpec(_message.Message):
     """
     primary_metric_mode: _vision_pb2.MetricMode.ValueType
     """Whether more or less of primary_metric is better. Default MAX."""
+    pretrained: _builtins.bool
+    """Start from the weights that the makers of `model` have published; only
+    without checkpoint. The runner fetches them where it is allowed to; where
+    no runner is, the job is refused. Default: random weights.
+    """
     @_builtins.property
     def hyperparameters(self) -> _struct_pb2.Struct:
         """Settings of the framework by their own names, checked against its
@@ -464,10 +471,11 @@ class TrainSpec(_message.Message):
         primary_metric: _builtins.str = ...,
         primary_metric_mode: _vision_pb2.MetricMode.ValueType = ...,
         hyperparameters: _struct_pb2.Struct | None = ...,
+        pretrained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_checkpoint_period", b"_checkpoint_period", "_epochs", b"_epochs", "_image_size", b"_image_size", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_seed", b"_seed", "batch_size", b"batch_size", "checkpoint_period", b"checkpoint_period", "epochs", b"epochs", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "learning_rate", b"learning_rate", "patience", b"patience", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_checkpoint_period", b"_checkpoint_period", "_epochs", b"_epochs", "_image_size", b"_image_size", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_seed", b"_seed", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "checkpoint_period", b"checkpoint_period", "dataset", b"dataset", "device", b"device", "epochs", b"epochs", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "learning_rate", b"learning_rate", "model", b"model", "optimizer", b"optimizer", "patience", b"patience", "primary_metric", b"primary_metric", "primary_metric_mode", b"primary_metric_mode", "seed", b"seed", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_checkpoint_period", b"_checkpoint_period", "_epochs", b"_epochs", "_image_size", b"_image_size", "_learning_rate", b"_learning_rate", "_patience", b"_patience", "_seed", b"_seed", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "checkpoint_period", b"checkpoint_period", "dataset", b"dataset", "device", b"device", "epochs", b"epochs", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "learning_rate", b"learning_rate", "model", b"model", "optimizer", b"optimizer", "patience", b"patience", "pretrained", b"pretrained", "primary_metric", b"primary_metric", "primary_metric_mode", b"primary_metric_mode", "seed", b"seed", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -526,7 +534,8 @@ class ValidateSpec(_message.Message):
     """The labelled dataset, datasets/{dataset}."""
     checkpoint: _builtins.str
     """The weights: jobs/{job}/artifacts/{artifact}, uploads/{upload}, or a URI
-    inside the configured stores.
+    inside the configured stores. Default: the weights that the makers of
+    `model` have published, where a runner is allowed to fetch them.
     """
     split: _builtins.str
     """Split of the dataset: "train", "val" or "test". Default "val"."""
@@ -614,13 +623,15 @@ class InferSpec(_message.Message):
     IMAGE_SIZE_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    PROMPTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """The model's name, if the checkpoint does not say it."""
     task: _vision_pb2.Task.ValueType
     """Default: what the checkpoint is made for."""
     checkpoint: _builtins.str
     """The weights: jobs/{job}/artifacts/{artifact}, uploads/{upload}, or a URI
-    inside the configured stores.
+    inside the configured stores. Default: the weights that the makers of
+    `model` have published, where a runner is allowed to fetch them.
     """
     confidence_threshold: _builtins.float
     """Lowest confidence that is reported, in [0, 1]. Default 0.25."""
@@ -652,6 +663,12 @@ class InferSpec(_message.Message):
     def hyperparameters(self) -> _struct_pb2.Struct:
         """Settings of the framework by their own names, checked against its manifest."""
 
+    @_builtins.property
+    def prompts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Prompt]:
+        """What a promptable model (SAM) is to outline; each prompt makes one
+        detection. Up to 1000. Default: everything that the model finds by itself.
+        """
+
     def __init__(
         self,
         *,
@@ -668,10 +685,11 @@ class InferSpec(_message.Message):
         image_size: _builtins.int | None = ...,
         device: _builtins.str = ...,
         hyperparameters: _struct_pb2.Struct | None = ...,
+        prompts: _abc.Iterable[Global___Prompt] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_confidence_threshold", b"_confidence_threshold", "_image_size", b"_image_size", "_iou_threshold", b"_iou_threshold", "_max_detections", b"_max_detections", "_top_k", b"_top_k", "batch_size", b"batch_size", "confidence_threshold", b"confidence_threshold", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "iou_threshold", b"iou_threshold", "max_detections", b"max_detections", "top_k", b"top_k"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_confidence_threshold", b"_confidence_threshold", "_image_size", b"_image_size", "_iou_threshold", b"_iou_threshold", "_max_detections", b"_max_detections", "_top_k", b"_top_k", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "iou_threshold", b"iou_threshold", "max_detections", b"max_detections", "model", b"model", "save_overlays", b"save_overlays", "task", b"task", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_confidence_threshold", b"_confidence_threshold", "_image_size", b"_image_size", "_iou_threshold", b"_iou_threshold", "_max_detections", b"_max_detections", "_top_k", b"_top_k", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "iou_threshold", b"iou_threshold", "max_detections", b"max_detections", "model", b"model", "prompts", b"prompts", "save_overlays", b"save_overlays", "task", b"task", "top_k", b"top_k"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -701,6 +719,101 @@ class InferSpec(_message.Message):
 Global___InferSpec: _TypeAlias = InferSpec  # noqa: Y015
 
 @_typing.final
+class Prompt(_message.Message):
+    """Points at one object, for a promptable model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BOX_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+    image_index: _builtins.int
+    """Index of the image that is meant. Default: every image of the job."""
+    @_builtins.property
+    def box(self) -> _result_pb2.BoundingBox:
+        """The object in this box, in pixels of the image as it is shown."""
+
+    @_builtins.property
+    def points(self) -> Global___PromptPoints:
+        """The object at these points."""
+
+    def __init__(
+        self,
+        *,
+        box: _result_pb2.BoundingBox | None = ...,
+        points: Global___PromptPoints | None = ...,
+        image_index: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "box", b"box", "image_index", b"image_index", "points", b"points", "prompt", b"prompt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "box", b"box", "image_index", b"image_index", "points", b"points", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__image_index: _TypeAlias = _typing.Literal["image_index"]  # noqa: Y015
+    _WhichOneofArgType__image_index: _TypeAlias = _typing.Literal["_image_index", b"_image_index"]  # noqa: Y015
+    _WhichOneofReturnType_prompt: _TypeAlias = _typing.Literal["box", "points"]  # noqa: Y015
+    _WhichOneofArgType_prompt: _TypeAlias = _typing.Literal["prompt", b"prompt"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_index) -> _WhichOneofReturnType__image_index | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_prompt) -> _WhichOneofReturnType_prompt | None: ...
+
+Global___Prompt: _TypeAlias = Prompt  # noqa: Y015
+
+@_typing.final
+class PromptPoints(_message.Message):
+    """Points on and beside one object."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptPoint]:
+        """1 to 100 points."""
+
+    def __init__(
+        self,
+        *,
+        points: _abc.Iterable[Global___PromptPoint] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptPoints: _TypeAlias = PromptPoints  # noqa: Y015
+
+@_typing.final
+class PromptPoint(_message.Message):
+    """One point of a prompt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    X_FIELD_NUMBER: _builtins.int
+    Y_FIELD_NUMBER: _builtins.int
+    BACKGROUND_FIELD_NUMBER: _builtins.int
+    x: _builtins.float
+    """Horizontal position in pixels of the image as it is shown."""
+    y: _builtins.float
+    """Vertical position."""
+    background: _builtins.bool
+    """The point lies beside the object, not on it."""
+    def __init__(
+        self,
+        *,
+        x: _builtins.float = ...,
+        y: _builtins.float = ...,
+        background: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["background", b"background", "x", b"x", "y", b"y"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PromptPoint: _TypeAlias = PromptPoint  # noqa: Y015
+
+@_typing.final
 class EmbedSpec(_message.Message):
     """Turns each image into one vector."""
 
@@ -714,12 +827,11 @@ class EmbedSpec(_message.Message):
     IMAGE_SIZE_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    INLINE_VALUES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A model of the framework's manifest. Required unless checkpoint is set."""
     checkpoint: _builtins.str
-    """Weights as in InferSpec.checkpoint. Default: random weights are refused by
-    frameworks that know better; see the manifest.
-    """
+    """Weights as in InferSpec.checkpoint."""
     normalize: _builtins.bool
     """Scale each vector to unit length. Default true."""
     batch_size: _builtins.int
@@ -730,6 +842,10 @@ class EmbedSpec(_message.Message):
     """
     device: _builtins.str
     """"cpu", "cuda" or "cuda:0". Default: the best that the runner has."""
+    inline_values: _builtins.bool
+    """Put the numbers of each vector into its prediction as well. Default: only
+    into the artifact.
+    """
     @_builtins.property
     def images(self) -> Global___ImageSource:
         """The images to look at."""
@@ -749,10 +865,11 @@ class EmbedSpec(_message.Message):
         image_size: _builtins.int | None = ...,
         device: _builtins.str = ...,
         hyperparameters: _struct_pb2.Struct | None = ...,
+        inline_values: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_image_size", b"_image_size", "_normalize", b"_normalize", "batch_size", b"batch_size", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_image_size", b"_image_size", "_normalize", b"_normalize", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "device", b"device", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "model", b"model", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size", "_image_size", b"_image_size", "_normalize", b"_normalize", "batch_size", b"batch_size", "checkpoint", b"checkpoint", "device", b"device", "hyperparameters", b"hyperparameters", "image_size", b"image_size", "images", b"images", "inline_values", b"inline_values", "model", b"model", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_size: _TypeAlias = _typing.Literal["batch_size"]  # noqa: Y015
     _WhichOneofArgType__batch_size: _TypeAlias = _typing.Literal["_batch_size", b"_batch_size"]  # noqa: Y015
@@ -781,6 +898,8 @@ class DetectFacesSpec(_message.Message):
     CONFIDENCE_THRESHOLD_FIELD_NUMBER: _builtins.int
     MAX_FACES_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
+    SAVE_CROPS_FIELD_NUMBER: _builtins.int
+    HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A face detector of the framework's manifest. Default: the framework's."""
     checkpoint: _builtins.str
@@ -791,9 +910,17 @@ class DetectFacesSpec(_message.Message):
     """Most faces per image; 1 to 10000. Default 100."""
     device: _builtins.str
     """"cpu", "cuda" or "cuda:0". Default: the best that the runner has."""
+    save_crops: _builtins.bool
+    """Keep a picture of each face, as artifact faces/{image}/{face}.jpg. Default
+    true.
+    """
     @_builtins.property
     def images(self) -> Global___ImageSource:
         """The images to look at."""
+
+    @_builtins.property
+    def hyperparameters(self) -> _struct_pb2.Struct:
+        """Settings of the framework by their own names, checked against its manifest."""
 
     def __init__(
         self,
@@ -804,19 +931,25 @@ class DetectFacesSpec(_message.Message):
         confidence_threshold: _builtins.float | None = ...,
         max_faces: _builtins.int | None = ...,
         device: _builtins.str = ...,
+        save_crops: _builtins.bool | None = ...,
+        hyperparameters: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "confidence_threshold", b"confidence_threshold", "images", b"images", "max_faces", b"max_faces"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "_save_crops", b"_save_crops", "confidence_threshold", b"confidence_threshold", "hyperparameters", b"hyperparameters", "images", b"images", "max_faces", b"max_faces", "save_crops", b"save_crops"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "images", b"images", "max_faces", b"max_faces", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "_save_crops", b"_save_crops", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "hyperparameters", b"hyperparameters", "images", b"images", "max_faces", b"max_faces", "model", b"model", "save_crops", b"save_crops"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence_threshold: _TypeAlias = _typing.Literal["confidence_threshold"]  # noqa: Y015
     _WhichOneofArgType__confidence_threshold: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold"]  # noqa: Y015
     _WhichOneofReturnType__max_faces: _TypeAlias = _typing.Literal["max_faces"]  # noqa: Y015
     _WhichOneofArgType__max_faces: _TypeAlias = _typing.Literal["_max_faces", b"_max_faces"]  # noqa: Y015
+    _WhichOneofReturnType__save_crops: _TypeAlias = _typing.Literal["save_crops"]  # noqa: Y015
+    _WhichOneofArgType__save_crops: _TypeAlias = _typing.Literal["_save_crops", b"_save_crops"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence_threshold) -> _WhichOneofReturnType__confidence_threshold | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_faces) -> _WhichOneofReturnType__max_faces | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__save_crops) -> _WhichOneofReturnType__save_crops | None: ...
 
 Global___DetectFacesSpec: _TypeAlias = DetectFacesSpec  # noqa: Y015
 
@@ -830,12 +963,15 @@ class EmbedFacesSpec(_message.Message):
     EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
     EMBEDDING_CHECKPOINT_FIELD_NUMBER: _builtins.int
     NORMALIZE_FIELD_NUMBER: _builtins.int
+    INLINE_VALUES_FIELD_NUMBER: _builtins.int
     embedding_model: _builtins.str
     """A model of the framework's manifest that turns a face into a vector."""
     embedding_checkpoint: _builtins.str
     """Weights of that model, as in InferSpec.checkpoint."""
     normalize: _builtins.bool
     """Scale each vector to unit length. Default true."""
+    inline_values: _builtins.bool
+    """As in EmbedSpec.inline_values."""
     @_builtins.property
     def detection(self) -> Global___DetectFacesSpec:
         """How faces are found; its images are the ones to look at."""
@@ -847,10 +983,11 @@ class EmbedFacesSpec(_message.Message):
         embedding_model: _builtins.str = ...,
         embedding_checkpoint: _builtins.str = ...,
         normalize: _builtins.bool | None = ...,
+        inline_values: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "detection", b"detection", "normalize", b"normalize"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "detection", b"detection", "embedding_checkpoint", b"embedding_checkpoint", "embedding_model", b"embedding_model", "normalize", b"normalize"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_normalize", b"_normalize", "detection", b"detection", "embedding_checkpoint", b"embedding_checkpoint", "embedding_model", b"embedding_model", "inline_values", b"inline_values", "normalize", b"normalize"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__normalize: _TypeAlias = _typing.Literal["normalize"]  # noqa: Y015
     _WhichOneofArgType__normalize: _TypeAlias = _typing.Literal["_normalize", b"_normalize"]  # noqa: Y015

@@ -201,6 +201,32 @@ class Mask(_message.Message):
 Global___Mask: _TypeAlias = Mask  # noqa: Y015
 
 @_typing.final
+class Polygon(_message.Message):
+    """One closed outline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COORDINATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def coordinates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """x and y of each corner in turn, in pixels of the image as it is shown; at
+        least three corners.
+        """
+
+    def __init__(
+        self,
+        *,
+        coordinates: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinates", b"coordinates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Polygon: _TypeAlias = Polygon  # noqa: Y015
+
+@_typing.final
 class Detection(_message.Message):
     """One object found in an image."""
 
@@ -213,6 +239,7 @@ class Detection(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     KEYPOINTS_FIELD_NUMBER: _builtins.int
     ORIENTED_BOX_FIELD_NUMBER: _builtins.int
+    POLYGONS_FIELD_NUMBER: _builtins.int
     class_id: _builtins.int
     """Index of the class, from 0."""
     class_name: _builtins.str
@@ -225,7 +252,7 @@ class Detection(_message.Message):
 
     @_builtins.property
     def mask(self) -> Global___Mask:
-        """Its outline; segmentation only."""
+        """Its pixels; segmentation only."""
 
     @_builtins.property
     def keypoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Keypoint]:
@@ -234,6 +261,10 @@ class Detection(_message.Message):
     @_builtins.property
     def oriented_box(self) -> Global___OrientedBox:
         """Its rotated box; obb only."""
+
+    @_builtins.property
+    def polygons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Polygon]:
+        """The outer edges of its mask, largest first; segmentation only."""
 
     def __init__(
         self,
@@ -245,10 +276,11 @@ class Detection(_message.Message):
         mask: Global___Mask | None = ...,
         keypoints: _abc.Iterable[Global___Keypoint] | None = ...,
         oriented_box: Global___OrientedBox | None = ...,
+        polygons: _abc.Iterable[Global___Polygon] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "mask", b"mask", "oriented_box", b"oriented_box"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "class_id", b"class_id", "class_name", b"class_name", "confidence", b"confidence", "keypoints", b"keypoints", "mask", b"mask", "oriented_box", b"oriented_box"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["box", b"box", "class_id", b"class_id", "class_name", b"class_name", "confidence", b"confidence", "keypoints", b"keypoints", "mask", b"mask", "oriented_box", b"oriented_box", "polygons", b"polygons"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -296,7 +328,9 @@ class Embedding(_message.Message):
     """The same in the store as NumPy file (float32, shape [dimension])."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Its components; 512 of them with the default models."""
+        """Its components, 512 of them with the default models; empty unless the job
+        asks for inline_values.
+        """
 
     def __init__(
         self,

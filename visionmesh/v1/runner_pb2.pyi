@@ -294,10 +294,15 @@ class FrameworkManifest(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
+    FETCHES_PRETRAINED_FIELD_NUMBER: _builtins.int
     framework: _builtins.str
     """Name of the framework."""
     version: _builtins.str
     """Its version."""
+    fetches_pretrained: _builtins.bool
+    """The runner is allowed to fetch published weights. A job that needs some is
+    refused where no runner of its framework is.
+    """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Kinds of jobs it runs: names of Job's oneof spec."""
@@ -323,10 +328,11 @@ class FrameworkManifest(_message.Message):
         models: _abc.Iterable[Global___ModelInfo] | None = ...,
         hyperparameters: _abc.Iterable[Global___Hyperparameter] | None = ...,
         tasks: _abc.Iterable[_vision_pb2.Task.ValueType] | None = ...,
+        fetches_pretrained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["framework", b"framework", "hyperparameters", b"hyperparameters", "kinds", b"kinds", "models", b"models", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetches_pretrained", b"fetches_pretrained", "framework", b"framework", "hyperparameters", b"hyperparameters", "kinds", b"kinds", "models", b"models", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -342,12 +348,15 @@ class ModelInfo(_message.Message):
     TASKS_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_MILLIONS_FIELD_NUMBER: _builtins.int
+    PRETRAINED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What TrainSpec.model says."""
     description: _builtins.str
     """A sentence for people."""
     parameters_millions: _builtins.float
     """Parameters in millions; 0 if not known."""
+    pretrained: _builtins.bool
+    """Its makers have published weights for it."""
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_vision_pb2.Task.ValueType]:
         """What it can be trained for."""
@@ -359,10 +368,11 @@ class ModelInfo(_message.Message):
         tasks: _abc.Iterable[_vision_pb2.Task.ValueType] | None = ...,
         description: _builtins.str = ...,
         parameters_millions: _builtins.float = ...,
+        pretrained: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_millions", b"parameters_millions", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_millions", b"parameters_millions", "pretrained", b"pretrained", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
