@@ -349,6 +349,8 @@ class ModelInfo(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_MILLIONS_FIELD_NUMBER: _builtins.int
     PRETRAINED_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    PROMPTABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """What TrainSpec.model says."""
     description: _builtins.str
@@ -357,9 +359,19 @@ class ModelInfo(_message.Message):
     """Parameters in millions; 0 if not known."""
     pretrained: _builtins.bool
     """Its makers have published weights for it."""
+    promptable: _builtins.bool
+    """It outlines what InferSpec.prompts point at. Default false: a job with
+    prompts is refused.
+    """
     @_builtins.property
     def tasks(self) -> _containers.RepeatedScalarFieldContainer[_vision_pb2.Task.ValueType]:
         """What it can be trained for."""
+
+    @_builtins.property
+    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of jobs that it can do: names of Job's oneof spec. Empty: all that
+        the framework runs.
+        """
 
     def __init__(
         self,
@@ -369,10 +381,12 @@ class ModelInfo(_message.Message):
         description: _builtins.str = ...,
         parameters_millions: _builtins.float = ...,
         pretrained: _builtins.bool = ...,
+        kinds: _abc.Iterable[_builtins.str] | None = ...,
+        promptable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_millions", b"parameters_millions", "pretrained", b"pretrained", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "kinds", b"kinds", "name", b"name", "parameters_millions", b"parameters_millions", "pretrained", b"pretrained", "promptable", b"promptable", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
