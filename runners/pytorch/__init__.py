@@ -1,1 +1,1 @@
-"""What frameworks that are made of PyTorch share: devices, images, the loop over them, pictures, epochs."""
+"""What frameworks that are made of PyTorch share: devices, datasets, epochs, where a training begins."""

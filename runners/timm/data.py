@@ -13,8 +13,8 @@ from timm.data import create_transform, resolve_model_data_config
 from torch.utils.data import DataLoader, Dataset
 
 from runners.process.errors import UserError
-from runners.pytorch import images
 from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
+from runners.vision import images
 from visionmesh.datasets import class_folders
 from visionmesh.datasets.formats import CLASS_FOLDERS, format_of
 

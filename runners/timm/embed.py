@@ -10,9 +10,10 @@ from visionmesh.v1 import vision_pb2
 
 def embed(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
     """Embed by `environment`: what the classifier's last layer sees of each image, as a vector."""
-    from runners.pytorch import images, threads
-    from runners.pytorch.inference import Inference
+    from runners.pytorch import threads
     from runners.timm import asking, classifier
+    from runners.vision import images
+    from runners.vision.inference import Inference
 
     emitter.stage(vision_pb2.STAGE_STARTING)
     if environment.checkpoint_path is None:

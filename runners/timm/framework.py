@@ -21,7 +21,8 @@ _ENVIRONMENT = {
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
     *(f"runners.timm.{name}" for name in ("train", "training", "evaluate", "predict", "embed", "asking")),
-    *(f"runners.pytorch.{name}" for name in ("confusion", "inference")),
+    "runners.pytorch.confusion",
+    "runners.vision.inference",
 )
 
 

@@ -9,9 +9,10 @@ from visionmesh.v1 import vision_pb2
 
 def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
     """Predict by `environment`: the top_k classes of each image."""
-    from runners.pytorch import images, threads
-    from runners.pytorch.inference import Inference
+    from runners.pytorch import threads
     from runners.timm import asking, classifier
+    from runners.vision import images
+    from runners.vision.inference import Inference
 
     emitter.stage(vision_pb2.STAGE_STARTING)
     listed = images.list_images(environment.image_paths)

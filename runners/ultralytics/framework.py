@@ -13,7 +13,8 @@ from visionmesh.v1 import runner_pb2
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
     *(f"runners.ultralytics.{name}" for name in ("reporter", "validator", "predictor")),
-    *(f"runners.pytorch.{name}" for name in ("confusion", "inference")),
+    "runners.pytorch.confusion",
+    "runners.vision.inference",
     "torch._inductor.config",  # torch imports it for seconds when it is made deterministic
 )
 

@@ -22,9 +22,10 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
     An image that cannot be read is an error entry. On Stopped the totals so far are published
     before it passes on.
     """
-    from runners.pytorch import images, threads
-    from runners.pytorch.inference import Inference
+    from runners.pytorch import threads
     from runners.ultralytics import checkpoints, predictor
+    from runners.vision import images
+    from runners.vision.inference import Inference
 
     emitter.stage(vision_pb2.STAGE_STARTING)
     listed = images.list_images(environment.image_paths)

@@ -12,7 +12,7 @@ from PIL import Image
 from PIL import ImageFile as PillowFile
 
 from runners.process.errors import UserError
-from runners.pytorch.images import ImageFile, UnreadableImage, list_images, read
+from runners.vision.images import ImageFile, UnreadableImage, list_images, read
 
 
 def one(path: Path) -> ImageFile:
@@ -179,7 +179,7 @@ def test_text_named_like_an_image_is_refused_in_words_even_as_the_first_thing_re
     (tmp_path / "text.jpg").write_text("hello")
     script = (
         "import sys; from pathlib import Path\n"
-        "from runners.pytorch.images import ImageFile, UnreadableImage, read\n"
+        "from runners.vision.images import ImageFile, UnreadableImage, read\n"
         "try: read(ImageFile(0, Path(sys.argv[1]), 'text.jpg'))\n"
         "except UnreadableImage as error: print(error)\n"
     )

@@ -12,8 +12,8 @@ from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped
-from runners.pytorch import images, overlays
-from runners.pytorch.images import ImageFile
+from runners.vision import images, overlays
+from runners.vision.images import ImageFile
 from visionmesh.names import artifact_name
 from visionmesh.v1 import process_pb2, result_pb2, vision_pb2
 
