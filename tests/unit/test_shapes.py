@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from visionmesh.shapes import CLASS_NAMES, write_shapes
+from visionmesh.shapes import CLASS_NAMES, KEYPOINT_NAMES, write_shapes
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -89,3 +89,79 @@ def test_the_colour_at_a_labelled_centre_is_that_of_the_class(tmp_path: Path) ->
 def test_images_too_small_for_shapes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least 32"):
         write_shapes(tmp_path, size=16)
+
+
+def coloured(image: Image.Image, box: tuple[float, ...]) -> set[tuple[int, int]]:
+    """Pixels inside a box that are not grey."""
+    left, top, right, bottom = (round(value) for value in box)
+    pixels = ((x, y) for x in range(max(0, left), right) for y in range(max(0, top), bottom))
+    return {at for at in pixels if at[0] < image.width and at[1] < image.height and colourful(image, at)}
+
+
+def colourful(image: Image.Image, at: tuple[int, int]) -> bool:
+    pixel = image.getpixel(at)
+    assert isinstance(pixel, tuple)
+    return max(pixel) - min(pixel) > 60
+
+
+def inside(corners: list[tuple[float, float]], size: int) -> set[tuple[int, int]]:
+    """Pixels whose centres a polygon encloses."""
+    large = Image.new("L", (size * 4, size * 4))
+    ImageDraw.Draw(large).polygon([(x * 4, y * 4) for x, y in corners], fill=255)
+    small = large.resize((size, size), Image.Resampling.BOX)
+    return {(x, y) for x in range(size) for y in range(size) if small.getpixel((x, y)) > 127}
+
+
+def lines(label: Path, size: int) -> list[tuple[int, list[tuple[float, float]]]]:
+    """Class id and corners of each line."""
+    found = []
+    for line in label.read_text().splitlines():
+        class_id, *values = line.split()
+        numbers = [float(value) * size for value in values]
+        found.append((int(class_id), list(zip(numbers[::2], numbers[1::2], strict=True))))
+    return found
+
+
+@pytest.mark.parametrize(("task", "size"), [("segment", 192), ("obb", 192)])
+def test_outlines_and_turned_boxes_are_where_the_colour_is(tmp_path: Path, task: str, size: int) -> None:
+    write_shapes(tmp_path, train=12, val=0, test=0, size=size, task=task)
+    # How much of its turned box a shape fills.
+    filled = {"circle": 0.785, "square": 1.0, "triangle": 0.5} if task == "obb" else {}
+    for label in sorted((tmp_path / "labels/train").iterdir()):
+        with Image.open(tmp_path / "images/train" / f"{label.stem}.jpg") as image:
+            for class_id, corners in lines(label, size):
+                xs, ys = zip(*corners, strict=True)
+                drawn = coloured(image.convert("RGB"), (min(xs) - 1, min(ys) - 1, max(xs) + 1, max(ys) + 1))
+                told = inside(corners, size)
+                assert len(drawn - told) < 0.1 * len(told)
+                wanted = filled.get(CLASS_NAMES[class_id], 1.0)
+                assert len(drawn & told) / len(told) == pytest.approx(wanted, abs=0.1)
+
+
+def test_keypoints_are_on_the_edge_of_their_shape(tmp_path: Path) -> None:
+    write_shapes(tmp_path, train=12, val=0, test=0, size=192, task="pose")
+    data = yaml.safe_load((tmp_path / "data.yaml").read_text())
+    assert data["kpt_shape"] == [len(KEYPOINT_NAMES), 3]
+    assert data["kpt_names"] == {number: list(KEYPOINT_NAMES) for number in range(3)}
+    for label in sorted((tmp_path / "labels/train").iterdir()):
+        with Image.open(tmp_path / "images/train" / f"{label.stem}.jpg") as image:
+            for line in label.read_text().splitlines():
+                _, x, y, _, height, *points = (float(value) for value in line.split())
+                assert points[2::3] == [2.0, 2.0, 2.0]
+                assert points[1] == pytest.approx(y - height / 2, abs=1e-5)
+                assert points[6] < x < points[3]
+                for px, py in zip(points[0::3], points[1::3], strict=True):
+                    towards = (px + 0.15 * (x - px), py + 0.15 * (y + 0.1 * height - py))
+                    away = (px - 0.15 * (x - px), py - 0.15 * (y - py))
+                    assert colourful(image, (int(towards[0] * 192), int(towards[1] * 192)))
+                    outside = (int(away[0] * 192), int(away[1] * 192))
+                    if len(told) == 1 and min(outside) >= 0 and max(outside) < 192:  # no other shape is near
+                        assert not colourful(image, outside)
+
+
+def test_pictures_are_the_same_for_boxes_outlines_and_keypoints(tmp_path: Path) -> None:
+    pictures = []
+    for task in ("detect", "segment", "pose"):
+        write_shapes(tmp_path / task, train=2, val=0, test=0, task=task)
+        pictures.append(files(tmp_path / task / "images"))
+    assert pictures[0] == pictures[1] == pictures[2]
