@@ -145,7 +145,8 @@ def test_keypoints_are_on_the_edge_of_their_shape(tmp_path: Path) -> None:
     assert data["kpt_names"] == {number: list(KEYPOINT_NAMES) for number in range(3)}
     for label in sorted((tmp_path / "labels/train").iterdir()):
         with Image.open(tmp_path / "images/train" / f"{label.stem}.jpg") as image:
-            for line in label.read_text().splitlines():
+            told = label.read_text().splitlines()
+            for line in told:
                 _, x, y, _, height, *points = (float(value) for value in line.split())
                 assert points[2::3] == [2.0, 2.0, 2.0]
                 assert points[1] == pytest.approx(y - height / 2, abs=1e-5)
