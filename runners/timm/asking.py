@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -20,12 +20,12 @@ class _Asked(ABC):
         self._network = classifier.network.to(device).eval()
         self._transform = classifier.preprocessing.transform()
 
-    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
-        """One prediction per image (height x width x 3, blue first), without index and URI."""
+    def predict(self, images: Mapping[int, np.ndarray]) -> dict[int, result_pb2.ImagePrediction]:
+        """What is in each image (height x width x 3, blue first), without index and URI; by index."""
         if not images:
-            return []
+            return {}
         began = time.perf_counter()
-        pictures = [Image.fromarray(np.ascontiguousarray(image[..., ::-1])) for image in images]
+        pictures = [Image.fromarray(np.ascontiguousarray(image[..., ::-1])) for image in images.values()]
         batch = torch.stack([self._transform(picture) for picture in pictures]).to(self._device)
         prepared = time.perf_counter()
         with torch.inference_mode():
@@ -38,7 +38,7 @@ class _Asked(ABC):
             prediction.timings.preprocess_ms = 1000 * (prepared - began) / len(images)
             prediction.timings.inference_ms = 1000 * (seen - prepared) / len(images)
             self._tell(prediction, row)
-        return predictions
+        return dict(zip(images, predictions, strict=True))
 
     @abstractmethod
     def _look(self, batch: torch.Tensor) -> torch.Tensor:

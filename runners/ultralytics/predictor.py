@@ -1,7 +1,7 @@
 """A detector that is ready to look at images."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -19,21 +19,20 @@ class Detector:
         self._predictor = DetectionPredictor(overrides={"task": "detect", "mode": "predict", **arguments})
         self._predictor.setup_model(model=checkpoint.model, verbose=False)
 
-    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
-        """One prediction per image (height x width x 3, blue first), without index and URI.
+    def predict(self, images: Mapping[int, np.ndarray]) -> dict[int, result_pb2.ImagePrediction]:
+        """What is in each image (height x width x 3, blue first), without index and URI; by index.
 
         What is found in an image does not depend on its neighbours: ultralytics pads differently when
         the shapes in a batch differ, so only images of one shape go together.
         """
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for position, image in enumerate(images):
-            groups[image.shape].append(position)
+        for index, image in images.items():
+            groups[image.shape].append(index)
         predictions: dict[int, result_pb2.ImagePrediction] = {}
-        for positions in groups.values():
-            found = self._predictor(source=[images[position] for position in positions])
-            for position, result in zip(positions, found, strict=True):
-                predictions[position] = _prediction(result)
-        return [predictions[position] for position in range(len(images))]
+        for indices in groups.values():
+            found = self._predictor(source=[images[index] for index in indices])
+            predictions |= {index: _prediction(one) for index, one in zip(indices, found, strict=True)}
+        return predictions
 
 
 def _prediction(result: Any) -> result_pb2.ImagePrediction:

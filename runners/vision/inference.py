@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,8 +21,8 @@ from visionmesh.v1 import process_pb2, result_pb2, vision_pb2
 class Predictor(Protocol):
     """Looks at images."""
 
-    def predict(self, images: Sequence[np.ndarray]) -> list[result_pb2.ImagePrediction]:
-        """One prediction per image (height x width x 3, blue first), without index and URI."""
+    def predict(self, images: Mapping[int, np.ndarray]) -> dict[int, result_pb2.ImagePrediction]:
+        """What is in each image (height x width x 3, blue first), without index and URI; by index."""
 
 
 class Inference:
@@ -71,7 +71,7 @@ class Inference:
                 pixels[image.index] = images.read(image)
             except images.UnreadableImage as error:
                 broken[image.index] = result_pb2.ImagePrediction(error=error.status())
-        found = dict(zip(pixels, self._predictor.predict(list(pixels.values())), strict=True))
+        found = self._predictor.predict(pixels)
         for image in batch:
             prediction = broken.get(image.index) or found[image.index]
             prediction.index, prediction.image_uri = image.index, image.uri
