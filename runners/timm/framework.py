@@ -1,22 +1,15 @@
 """The class that the agent, the zygote and the scripts find."""
 
 import importlib
-import os
 
 from runners.framework import Framework
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.errors import UserError
+from runners.pytorch import surroundings
 from runners.timm import manifest
 from visionmesh.v1 import runner_pb2
-
-_ENVIRONMENT = {
-    "HF_HUB_OFFLINE": "1",  # without it each missing weight is asked for over and over
-    "MPLBACKEND": "Agg",
-    # One thread until torch is told otherwise: a process that is forked must have only one.
-    "OPENBLAS_NUM_THREADS": "1",
-}
 
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
@@ -38,20 +31,20 @@ class Timm(Framework):
 
     def preload(self) -> None:
         """Import torch and timm, offline."""
-        os.environ.update(_ENVIRONMENT)
+        surroundings.prepare()
         for module in _HEAVY:
             importlib.import_module(module)
 
     def device(self, environment: JobEnvironment) -> str:
         """cpu, mps or cuda:{index}; the first GPU if there is one and nothing is said."""
-        os.environ.update(_ENVIRONMENT)
+        surroundings.prepare()
         from runners.pytorch import device
 
         return device.choose(environment.device)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Train, validate, infer or embed."""
-        os.environ.update(_ENVIRONMENT)
+        surroundings.prepare()
         from runners.timm import embed, evaluate, predict, train
 
         if environment.task not in (None, "classify"):

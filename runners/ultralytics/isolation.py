@@ -11,14 +11,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from runners.pytorch import surroundings
+
 _ENVIRONMENT = {
     "YOLO_OFFLINE": "1",
     "YOLO_AUTOINSTALL": "0",
     "ULTRALYTICS_SAFE_LOAD": "1",
-    "HF_HUB_OFFLINE": "1",
-    "MPLBACKEND": "Agg",
-    # One thread until torch is told otherwise: a process that is forked must have only one.
-    "OPENBLAS_NUM_THREADS": "1",
 }
 _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb", "vscode_msg")
 _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
@@ -26,6 +24,7 @@ _FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
 
 def isolate() -> None:
     """Set the environment that is read at import, with private folders for settings and fonts."""
+    surroundings.prepare()
     os.environ.update(_ENVIRONMENT)
     # Under pytest ultralytics would write below its own package folder.
     os.environ.pop("PYTEST_CURRENT_TEST", None)

@@ -108,6 +108,15 @@ async def test_a_read_is_repeated_while_the_mesh_is_away_for_a_moment() -> None:
     assert jobs.calls == 3
 
 
+async def test_a_read_that_a_stopping_server_cut_off_is_made_again() -> None:
+    jobs = Jobs()
+    async with serving(jobs) as client:
+        await client.job("x").get()  # the mesh is there
+        jobs.failures = [grpc.StatusCode.CANCELLED]
+        assert (await client.job("x").get()).name == "jobs/x"
+    assert jobs.calls == 3
+
+
 async def test_a_call_that_changes_something_is_not_repeated() -> None:
     jobs = Jobs()
     async with serving(jobs) as client:

@@ -64,7 +64,7 @@ class Repetition:
 
         Raises `error` if it may not be repeated, if its time is over, and if the mesh was never `reached`.
         """
-        if not (reached and self._is_repeatable and error.code is grpc.StatusCode.UNAVAILABLE):
+        if not (reached and self._is_repeatable and is_interruption(error)):
             raise error
         delay = self._backoff.delay(error, now)
         if now + delay >= self._until:
