@@ -7,6 +7,9 @@ STAMP := $(VENV)/.installed
 
 SECONDS ?= 600
 
+# Tests that run side by side; many of them mostly wait.
+WORKERS ?= 2
+
 .PHONY: demo test lint protos up session soak simulate benchmarks clean
 
 demo: $(STAMP)
@@ -16,7 +19,7 @@ up: $(STAMP)
 	$(BIN)/vmesh up
 
 test: $(STAMP) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
