@@ -5,7 +5,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ceph_server
 import pytest
+from ceph_server import CephServer
 from postgres_server import INSTALL, PostgresServer, programs, serving
 
 Lack = Callable[[str], None]
@@ -45,6 +47,15 @@ def postgres() -> Iterator[PostgresServer]:
         lack = f"PostgreSQL is not installed: {INSTALL}"
         pytest.fail(lack) if os.environ.get("CI") else pytest.skip(lack)
     with serving(found) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(require: Require) -> Iterator[CephServer]:
+    """A real S3 for the whole run: Ceph's gateway, with its objects in memory."""
+    for program in ceph_server.PROGRAMS:
+        require(program, ceph_server.INSTALL)
+    with ceph_server.serving() as server:
         yield server
 
 

@@ -238,7 +238,11 @@ def test_open_store_takes_relative_paths(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("s3://bucket/prefix", "later release"),
+        ("s3://", "without a plain bucket name"),
+        ("s3:///prefix", "without a plain bucket name"),
+        ("s3://key:secret@bucket/prefix", "STORAGE_ACCESS_KEY"),
+        ("s3://bucket/a//b", "empty segment"),
+        ("s3://bucket/a?x=1", "%3F"),
         ("gs://bucket", "no store for gs"),
         ("", "empty"),
         ("  ", "empty"),

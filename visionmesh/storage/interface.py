@@ -20,6 +20,26 @@ class StoreFull(Exception):
     """There is no room; nothing was stored."""
 
 
+class StoreError(Exception):
+    """The store did not do it. The message says what, why, and what to do next."""
+
+
+class StoreUnavailable(StoreError):
+    """It cannot be reached or does not answer, though it was tried several times. That may pass."""
+
+
+class StoreRefused(StoreError):
+    """It does not let us in, or not do that: no, wrong or expired credentials, or too few rights."""
+
+
+class BucketMissing(StoreError):
+    """The bucket does not exist."""
+
+
+class ObjectChanged(StoreError):
+    """The object was replaced while it was read. Read it anew."""
+
+
 @dataclass(frozen=True)
 class StoredObject:
     """What is known of an object."""
@@ -27,7 +47,7 @@ class StoredObject:
     key: str
     size_bytes: int
     sha256: str | None
-    """Hexadecimal; None where the store did not compute it itself."""
+    """Hexadecimal; None where it is not known without reading the object."""
 
 
 def check_key(key: str) -> str:
@@ -43,6 +63,15 @@ def check_key(key: str) -> str:
     if any(segment in {"", ".", ".."} for segment in key.split("/")):
         raise BadKey(f"{key!r} holds an empty segment, '.' or '..'")
     return key
+
+
+def is_key(name: str) -> bool:
+    """Whether what somebody else put into the store can be named at all."""
+    try:
+        check_key(name)
+    except BadKey:
+        return False
+    return True
 
 
 def check_folder_prefix(prefix: str) -> str:
@@ -69,7 +98,18 @@ def check_offset(offset: int) -> int:
 
 
 class ObjectStore(ABC):
-    """Objects by key. Everything streams; an object is there whole, or not at all."""
+    """Objects by key. Everything streams; an object is there whole, or not at all.
+
+    Everything that asks a store on the network may raise StoreError.
+    """
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Raise StoreError unless the store can be used."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Let go of connections; it connects anew if it is used again."""
 
     @abstractmethod
     async def put(
@@ -89,7 +129,9 @@ class ObjectStore(ABC):
     def get(self, key: str, offset: int = 0) -> AsyncIterator[bytes]:
         """The bytes of an object from `offset` on; none past its end.
 
-        Raises FileNotFoundError, BadKey, or ValueError for a negative offset, at the first piece.
+        Raises FileNotFoundError, BadKey, or ValueError for a negative offset, at the first piece. A store
+        on the network raises ObjectChanged rather than mix two objects, and DigestMismatch after the last
+        piece if what came from offset 0 has not the digest that the object was stored with.
         """
 
     @abstractmethod
@@ -98,7 +140,10 @@ class ObjectStore(ABC):
 
     @abstractmethod
     def entries(self, prefix: str) -> AsyncIterator[StoredObject]:
-        """Every object whose key begins with `prefix` (all for ""), in order of key. Raises BadKey."""
+        """Every object whose key begins with `prefix` (all for ""), in order of key. Raises BadKey.
+
+        Their digests may be missing where each would have to be asked for.
+        """
 
     @abstractmethod
     async def delete(self, key: str) -> None:

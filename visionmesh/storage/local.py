@@ -26,6 +26,7 @@ from visionmesh.storage.interface import (
     check_key,
     check_offset,
     check_prefix,
+    is_key,
 )
 
 _DIGESTS, _INCOMING = ".digests", ".incoming"
@@ -39,6 +40,12 @@ class LocalStore(ObjectStore):
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+
+    async def check(self) -> None:
+        """Nothing to ask: the folder is made when it is needed."""
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
 
     async def put(
         self,
@@ -149,7 +156,7 @@ class LocalStore(ObjectStore):
             if Path(place) == self.root:
                 subfolders[:] = [name for name in subfolders if name not in _HIDDEN]
             keys += [(Path(place) / name).relative_to(self.root).as_posix() for name in files]
-        return sorted(key for key in keys if key.startswith(prefix) and _is_key(key))
+        return sorted(key for key in keys if key.startswith(prefix) and is_key(key))
 
     async def delete(self, key: str) -> None:
         """Remove the file, what was noted of it, and folders that are empty then."""
@@ -231,12 +238,3 @@ class LocalStore(ObjectStore):
     def _refuse_links(self, path: Path) -> None:
         if self._leads_through_link(path):
             raise BadKey(f"{path.relative_to(self.root)} leads through a link")
-
-
-def _is_key(name: str) -> bool:
-    """Whether a file that somebody else put into the folder can be named at all."""
-    try:
-        check_key(name)
-    except BadKey:
-        return False
-    return True

@@ -24,6 +24,12 @@ class MemoryStore(ObjectStore):
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
 
+    async def check(self) -> None:
+        """It is always there."""
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
     async def put(
         self,
         key: str,
