@@ -18,10 +18,10 @@ import visionmesh
 from runners.agent.attempt import Attempt, Means
 from runners.agent.capacity import capacity
 from runners.agent.control import Control, RunnerRefused
+from runners.agent.dataset_cache import DatasetCache, remove_leftovers
 from runners.agent.ending import Stop
 from runners.agent.gpus import Gpus
 from runners.agent.guard import Guardians
-from runners.agent.inputs import DatasetCache, remove_leftovers
 from runners.agent.job_environment import base_environment
 from runners.agent.job_process import LaunchFailed
 from runners.agent.launcher import Launcher, SpawnLauncher, ZygoteLauncher

@@ -21,10 +21,11 @@ from typing import Any
 import structlog
 
 from runners.agent import ending
+from runners.agent.dataset_cache import DatasetCache
 from runners.agent.ending import Ending, Stop
 from runners.agent.gpus import Gpus
 from runners.agent.guard import Guard, GuardianFailed, Guardians
-from runners.agent.inputs import DatasetCache, InputFailed, InputFetcher
+from runners.agent.inputs import InputFailed, InputFetcher
 from runners.agent.job_environment import UnknownKind, base_environment, gpu_environment, job_environment
 from runners.agent.job_process import JobProcess, LaunchFailed
 from runners.agent.launcher import Launcher

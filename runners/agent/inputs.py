@@ -1,18 +1,17 @@
-"""Fetches what an attempt reads: streamed to disk, verified, datasets kept for the next attempt."""
+"""Fetches what an attempt reads: streamed to disk, verified."""
 
 import asyncio
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 import grpc
 
 from runners.agent import ending
+from runners.agent.dataset_cache import DatasetCache
 from runners.agent.ending import Ending
 from runners.agent.job_environment import LocalInputs
 from runners.agent.stream import AttemptLost
@@ -48,26 +47,6 @@ class InputFailed(Exception):
 
 class _Damaged(Exception):
     """What arrived is not what was announced."""
-
-
-class DatasetCache:
-    """Datasets by digest, each whole or not there; shared by the attempts of this agent."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._locks: dict[str, asyncio.Lock] = {}
-
-    async def get(self, digest: str, fill: Callable[[Path], Awaitable[None]]) -> Path:
-        """The folder of the dataset; `fill` fetches it into a new folder if it is not there."""
-        target = self._folder / digest
-        async with self._locks.setdefault(digest, asyncio.Lock()):
-            if not target.exists():
-                part = self._folder / f".{digest}.part"
-                await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-                part.mkdir(parents=True)
-                await fill(part)
-                part.rename(target)
-        return target
 
 
 class InputFetcher:
@@ -310,10 +289,3 @@ def _below(folder: Path, path: str) -> Path:
 def _lines(images: Sequence[runner_pb2.ObjectInput], paths: dict[str, Path]) -> str:
     entries = ({"path": str(paths[i.uri]), "uri": i.display_name or i.uri} for i in images)
     return "".join(json.dumps(entry) + "\n" for entry in entries)
-
-
-def remove_leftovers(datasets: Path) -> None:
-    """Remove what an agent before this one had not completed."""
-    with suppress(FileNotFoundError):
-        for part in datasets.glob(".*.part"):
-            shutil.rmtree(part, ignore_errors=True)

@@ -4,6 +4,7 @@ from runners.process.errors import UserError
 from visionmesh.datasets.report import DatasetReport
 
 _SHOWN_PROBLEMS = 5
+_TOLD_PROBLEMS = 100
 
 
 def refuse_problems(report: DatasetReport) -> None:
@@ -12,7 +13,7 @@ def refuse_problems(report: DatasetReport) -> None:
         return
     violations = [
         (f"{problem.file}:{problem.line}" if problem.line else str(problem.file), problem.message)
-        for problem in report.problems
+        for problem in report.problems[:_TOLD_PROBLEMS]
     ]
     shown = "; ".join(f"{field}: {message}" for field, message in violations[:_SHOWN_PROBLEMS])
     more = report.problem_count - _SHOWN_PROBLEMS
@@ -22,6 +23,13 @@ def refuse_problems(report: DatasetReport) -> None:
         reason="DATASET_INVALID",
         violations=violations,
     )
+
+
+def refuse_other_task(report: DatasetReport, task: str) -> None:
+    """Raise UserError unless the labels are good for `task`, which is then what they are for."""
+    if (problem := report.prefer(task)) is not None:
+        text = f"The dataset cannot be used here: {problem}. Use one whose labels are for {task}."
+        raise UserError(text, reason="DATASET_UNLABELLED")
 
 
 def refuse_unlabelled(report: DatasetReport, split: str, how_to_add: str, how_to_label: str) -> None:

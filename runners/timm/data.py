@@ -13,10 +13,9 @@ from timm.data import create_transform, resolve_model_data_config
 from torch.utils.data import DataLoader, Dataset
 
 from runners.process.errors import UserError
-from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
+from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
 from runners.vision import images
-from visionmesh.datasets import class_folders
-from visionmesh.datasets.formats import CLASS_FOLDERS, format_of
+from visionmesh.datasets.formats import format_of
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -117,11 +116,9 @@ def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
             f"DATASET_PATH is {where}. Set it to a folder with train/CLASS and val/CLASS folders of images."
         )
     layout = format_of(folder)
-    if layout is not CLASS_FOLDERS:
-        text = f"The dataset is laid out for {layout.task} ({layout.name}). Use one of train/CLASS folders."
-        raise UserError(text, reason="DATASET_UNLABELLED")
     report = layout.check(folder)
     refuse_problems(report)
+    refuse_other_task(report, "classify")
     for split in splits:
         add = f"Add {split}/CLASS folders with images."
         refuse_unlabelled(report, split, add, add)
@@ -130,7 +127,8 @@ def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
 
 def split(folder: Path, name: str, transform: Transform) -> LabelledImages:
     """One split of a dataset that was checked."""
-    return LabelledImages(list(class_folders.labelled_images(folder, name)), transform)
+    found = format_of(folder).labelled_images(folder, name, "classify")
+    return LabelledImages([(image, int(label)) for image, _, label in found if label], transform)
 
 
 def loader(

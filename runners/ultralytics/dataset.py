@@ -13,9 +13,8 @@ from pathlib import Path
 import yaml
 
 from runners.process.errors import UserError
-from runners.pytorch.datasets import refuse_problems, refuse_unlabelled
-from visionmesh.datasets import coco, yolo
-from visionmesh.datasets.formats import COCO, Format, format_of
+from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
+from visionmesh.datasets.formats import Format, format_of
 
 
 @dataclass(frozen=True)
@@ -40,11 +39,9 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
             f"DATASET_PATH is {where}. Set it to a folder with images/train, labels/train and data.yaml."
         )
     layout = format_of(folder)
-    if layout.task != "detect":
-        text = f"The dataset is laid out for {layout.task} ({layout.name}). Use one that has boxes."
-        raise UserError(text, reason="DATASET_UNLABELLED")
     report = layout.check(folder)
     refuse_problems(report)
+    refuse_other_task(report, "detect")
     for split in splits:
         add = f"Add images/{split} and labels/{split}."
         lines = "with one line per object: class x_center y_center width height."
@@ -63,9 +60,8 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
 
 def _make_split(layout: Format, folder: Path, view: Path, split: str) -> Path:
     """Put the split's images and labels into `view`; the path of a text file that lists the images."""
-    read = coco.labelled_images if layout is COCO else yolo.labelled_images
     listed = []
-    for image, inner, labels in read(folder, split):
+    for image, inner, labels in layout.labelled_images(folder, split, "detect"):
         link = view / "images" / split / inner
         link.parent.mkdir(parents=True, exist_ok=True)
         if _is_cut_jpeg(image):

@@ -203,14 +203,16 @@ def _describe(
     return dataset_pb2.Dataset(
         display_name=request.dataset.display_name,
         format=dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout.name.upper()}"),
-        task=vision_pb2.Task.Value(f"TASK_{layout.task.upper()}"),
+        task=vision_pb2.Task.Value(f"TASK_{report.task.upper()}"),
         class_names=report.class_names,
+        keypoint_names=report.keypoint_names,
         splits=[
             dataset_pb2.DatasetSplit(
                 name=split.name,
                 images=split.images,
                 labelled_images=split.labelled_images,
                 instances=split.instances,
+                class_instances=split.class_instances,
             )
             for split in report.splits
         ],

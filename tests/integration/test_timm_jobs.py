@@ -307,7 +307,7 @@ def test_what_cannot_be_is_refused_with_what_can(shapes: Path, tmp_path: Path, t
     assert "classifies images" in str(refused(training(shapes, tmp_path, task="detect")))
     assert "train/CLASS" in str(refused(training(tmp_path / "absent", tmp_path)))
     write_shapes(tmp_path / "boxes", train=4, val=2, test=0, size=32)
-    assert "laid out for detect (yolo)" in str(refused(training(tmp_path / "boxes", tmp_path)))
+    assert "labels are for detect, not for classify" in str(refused(training(tmp_path / "boxes", tmp_path)))
     best = trained.environment.output_path / "best.safetensors"
     resumed = refused(training(shapes, tmp_path, resume=True, checkpoint_path=best))
     assert 'Resume from a "last" checkpoint' in str(resumed)

@@ -32,9 +32,9 @@ def test_classes_are_numbered_by_name_and_images_counted(tmp_path: Path) -> None
     report = CLASS_FOLDERS.check(write(tmp_path, *GOOD), open_images=True)
     assert report.problems == []
     assert report.class_names == ["cat", "dog"]
-    assert report.splits == [SplitReport("train", 3, 3, 3), SplitReport("val", 2, 2, 2)]
+    assert report.splits == [SplitReport("train", 3, 3, 3, (2, 1)), SplitReport("val", 2, 2, 2, (1, 1))]
     found = class_folders.labelled_images(tmp_path, "train")
-    assert [(path.relative_to(tmp_path).as_posix(), number) for path, number in found] == [
+    assert [(path.relative_to(tmp_path).as_posix(), int(label)) for path, _, label in found] == [
         ("train/cat/1.jpg", 0),
         ("train/cat/2.png", 0),
         ("train/dog/1.jpg", 1),

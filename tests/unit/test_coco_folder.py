@@ -62,7 +62,7 @@ def test_every_usual_place_is_found_and_standardized(tmp_path: Path, where: str,
     before = COCO.check(tmp_path, open_images=True)
     assert before.problems == []
     assert before.class_names == ["cat", "dog"]
-    assert before.splits == [SplitReport("train", 2, 2, 2)]
+    assert before.splits == [SplitReport("train", 2, 2, 2, (1, 1))]
     labels = [(inner, text) for _, inner, text in coco.labelled_images(tmp_path, "train")]
     assert labels == [
         ("train1.jpg", "1 0.250000 0.500000 0.300000 0.200000\n0 0.950000 0.900000 0.100000 0.200000\n"),

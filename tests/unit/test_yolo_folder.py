@@ -4,11 +4,11 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visionmesh.datasets import yolo
+from visionmesh.datasets._yolo_lines import problems
 from visionmesh.datasets.formats import YOLO
 from visionmesh.datasets.report import MAX_PROBLEMS, DatasetReport, Problem, SplitReport
 from visionmesh.shapes import CLASS_NAMES, write_shapes
@@ -70,10 +70,11 @@ def test_both_layouts_and_both_names_of_val(tmp_path: Path, images: str, labels:
         },
     )
     report = yolo.check_folder(tmp_path)
-    assert report == DatasetReport(["cat", "dog"], [SplitReport("val", 3, 2, 2)])
+    assert report == DatasetReport(["cat", "dog"], splits=[SplitReport("val", 3, 2, 2, (2, 0))])
     base = tmp_path / images
-    assert yolo.images_of(tmp_path, "val") == [base / "b.PNG", base / "deep/a.jpeg", base / "unlabelled.webp"]
-    assert yolo.images_of(tmp_path, "train") == []
+    found = [image for image, _, _ in yolo.labelled_images(tmp_path, "val")]
+    assert found == [base / "b.PNG", base / "deep/a.jpeg", base / "unlabelled.webp"]
+    assert list(yolo.labelled_images(tmp_path, "train")) == []
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,8 @@ def test_standardize_changes_the_layout_and_nothing_that_is_reported(tmp_path: P
     before = yolo.check_folder(tmp_path)
     YOLO.standardize(tmp_path)
     assert yolo.check_folder(tmp_path) == before
-    assert [path.relative_to(tmp_path).as_posix() for path in yolo.images_of(tmp_path, "val")] == [
-        "images/val/a.jpg"
-    ]
+    found = [image.relative_to(tmp_path).as_posix() for image, _, _ in yolo.labelled_images(tmp_path, "val")]
+    assert found == ["images/val/a.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_an_unknown_number_of_classes_does_not_hide_broken_lines(tmp_path: Path)
     ],
 )
 def test_class_names_by_class_id(tmp_path: Path, files: dict[str, str], names: list[str]) -> None:
-    assert yolo.read_class_names(write(tmp_path, files)) == names
+    assert yolo.check_folder(write(tmp_path, files)).class_names == names
 
 
 def test_a_bomb_of_aliases_costs_nothing(tmp_path: Path) -> None:
@@ -241,28 +241,16 @@ def test_nothing_at_all_is_told_as_such(tmp_path: Path) -> None:
 
 def test_a_dataset_without_labels_is_reported_not_refused(tmp_path: Path) -> None:
     write(tmp_path, {"images/train/a.jpg": "", "classes.txt": "cat"})
-    assert yolo.check_folder(tmp_path) == DatasetReport(["cat"], [SplitReport("train", 1, 0, 0)])
+    assert yolo.check_folder(tmp_path) == DatasetReport(["cat"], splits=[SplitReport("train", 1, 0, 0, (0,))])
 
 
 def test_the_list_of_problems_is_capped_and_counted_on(tmp_path: Path) -> None:
-    report = yolo.check_folder(dataset(tmp_path, "9 0.5 0.5 0.2 0.2\n" * 250))
+    report = yolo.check_folder(dataset(tmp_path, "9 0.5 0.5 0.2 0.2\n" * (MAX_PROBLEMS + 7)))
     assert len(report.problems) == MAX_PROBLEMS
-    assert report.problem_count == 250
+    assert report.problem_count == MAX_PROBLEMS + 7
     assert report.problems[-1] == Problem(
-        "labels/train/a.txt", 100, "class 9 does not exist; there are 2 classes, 0 to 1"
+        "labels/train/a.txt", MAX_PROBLEMS, "class 9 does not exist; there are 2 classes, 0 to 1"
     )
-
-
-def test_the_data_yaml_that_we_write_holds_paths_and_names_only(tmp_path: Path) -> None:
-    folder = dataset(tmp_path / "data", GOOD, **{"valid__images__b.jpg": ""})
-    target = tmp_path / "ours.yaml"
-    yolo.write_data_yaml(folder, yolo.check_folder(folder), target)
-    assert yaml.safe_load(target.read_text()) == {
-        "path": str(folder),
-        "train": str(folder / "images/train"),
-        "val": str(folder / "valid/images"),
-        "names": {0: "cat", 1: "dog"},
-    }
 
 
 SHARES = st.floats(min_value=0, max_value=1).map(repr)
@@ -271,14 +259,14 @@ SIZES = st.floats(min_value=0, max_value=1, exclude_min=True).map(repr)
 
 @given(st.integers(0, 1), SHARES, SHARES, SIZES, SIZES)
 def test_every_box_in_range_is_right(class_id: int, x: str, y: str, width: str, height: str) -> None:
-    assert list(yolo._line_problems(f"{class_id} {x} {y} {width} {height}", 2)) == []
+    assert list(problems(f"{class_id} {x} {y} {width} {height}", "detect", 2)) == []
 
 
 @given(st.floats().filter(lambda value: not 0 <= value <= 1), st.integers(1, 4))
 def test_every_number_out_of_range_is_told(value: float, at: int) -> None:
     fields = ["0", "0.5", "0.5", "0.5", "0.5"]
     fields[at] = repr(value)
-    (message,) = yolo._line_problems(" ".join(fields), 1)
+    (message,) = problems(" ".join(fields), "detect", 1)
     assert message.startswith(("x_center", "y_center", "width", "height"))
     assert ("finite" in message) != math.isfinite(value)
 
@@ -286,7 +274,7 @@ def test_every_number_out_of_range_is_told(value: float, at: int) -> None:
 @given(st.text(max_size=60))
 @settings(max_examples=300)
 def test_no_line_can_do_more_than_be_refused(line: str) -> None:
-    messages = list(yolo._line_problems(line, 3))
+    messages = list(problems(line, "detect", 3))
     assert all(messages)
     if not messages:
         fields = line.split()

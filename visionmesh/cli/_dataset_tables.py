@@ -54,7 +54,7 @@ def report_view(source: Path, found: Examined | None, report: DatasetReport) -> 
     parts: list[RenderableType] = []
     if found is not None:
         made = "; it has no splits: one image in five is taken for val" if found.was_split else ""
-        parts.append(Text(f"layout   {found.layout.name}, for {found.layout.task}{made}"))
+        parts.append(Text(f"layout   {found.layout.name}, for {report.task}{made}"))
     if report.splits:
         splits = plain_table("SPLIT", *_NUMBERS, right=_NUMBERS)
         for split in report.splits:

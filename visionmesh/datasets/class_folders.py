@@ -3,11 +3,12 @@
 Class ids go by the sorted names of the folders in train. `valid` is taken for `val`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from visionmesh.datasets.images import images_below, refused_images
-from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
+from visionmesh.datasets.report import SERVES, SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
 
 
 def is_laid_out(folder: Path) -> bool:
@@ -22,7 +23,7 @@ def is_laid_out(folder: Path) -> bool:
 
 def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
     """Count the images of each class, and with `open_images` read the header of every image."""
-    report = DatasetReport()
+    report = DatasetReport(tasks=SERVES["classify"])
     report.class_names = class_names(folder)
     if len(report.class_names) < 2:
         text = "there must be at least two classes, each a folder of images below the split"
@@ -34,12 +35,14 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
         for second in (place for place in places[1:] if images_below(place)):
             text = f"split {split!r} is already in {places[0].name}; move these classes there"
             report.add_problem(second.name, 0, text)
-        images = _check_split(places[0], folder, report)
+        counts = _check_split(places[0], folder, report)
+        images = sum(counts.values())
         if open_images:
             for image, problem in refused_images(places[0]):
                 report.add_problem(_shown(image, folder), 0, problem)
         if images:
-            report.splits.append(SplitReport(split, images, images, images))
+            per_class = tuple(counts[name] for name in report.class_names)
+            report.splits.append(SplitReport(split, images, images, images, per_class))
     return report
 
 
@@ -49,13 +52,13 @@ def class_names(folder: Path) -> list[str]:
     return [] if found is None else [path.name for path in _folders(found)]
 
 
-def labelled_images(folder: Path, split: str) -> Iterator[tuple[Path, int]]:
-    """(image, class id) of one split, by class and path; nothing if there is no such split."""
+def labelled_images(folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str]]:
+    """(image, its path within the split, its class id as a line) by class and path; `task` is classify."""
     for place in _places(folder, split)[:1]:
         ids = {name: number for number, name in enumerate(class_names(folder))}
         for class_folder in _folders(place):
             for image in images_below(class_folder):
-                yield image, ids[class_folder.name]
+                yield image, image.relative_to(place).as_posix(), f"{ids[class_folder.name]}\n"
 
 
 def standard_paths(folder: Path) -> Mapping[str, str]:
@@ -67,12 +70,12 @@ def standard_paths(folder: Path) -> Mapping[str, str]:
     return places
 
 
-def _check_split(place: Path, folder: Path, report: DatasetReport) -> int:
-    """Note what is wrong with a split; its images."""
-    known, count = set(report.class_names), 0
+def _check_split(place: Path, folder: Path, report: DatasetReport) -> Counter[str]:
+    """Note what is wrong with a split; its images by class."""
+    known, counts = set(report.class_names), Counter[str]()
     for class_folder in _folders(place):
         images = len(images_below(class_folder))
-        count += images
+        counts[class_folder.name] = images
         if class_folder.name not in known:
             text = "this class is not in train; add it there, or remove it here"
             report.add_problem(_shown(class_folder, folder), 0, text)
@@ -83,7 +86,7 @@ def _check_split(place: Path, folder: Path, report: DatasetReport) -> int:
         if path.is_file() and not path.name.startswith("."):
             text = "it lies beside the folders of the classes; move it into that of its class"
             report.add_problem(_shown(path, folder), 0, text)
-    return count
+    return counts
 
 
 def _places(folder: Path, split: str) -> list[Path]:

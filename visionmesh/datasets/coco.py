@@ -11,6 +11,7 @@ The format: https://cocodataset.org/#format-data
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -65,9 +66,10 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
                 report.add_problem(_shown(image.path, folder), 0, text)
         if open_images:
             _check_sizes(read, folder, report)
-        objects = sum(len(image.boxes) for image in read.images)
+        found = Counter(class_id for image in read.images for class_id, _ in image.boxes)
         if read.images:
-            report.splits.append(SplitReport(split, len(read.images), len(read.images), objects))
+            count, per_class = len(read.images), tuple(found[n] for n in range(len(read.class_names)))
+            report.splits.append(SplitReport(split, count, count, found.total(), per_class))
     for path in images_below(folder):
         if path not in listed:
             report.add_problem(_shown(path, folder), 0, "no file lists it; list it, or remove it")
@@ -76,7 +78,7 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
     return report
 
 
-def labelled_images(folder: Path, split: str) -> Iterator[tuple[Path, str, str]]:
+def labelled_images(folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str]]:
     """(image, its path within the split, its labels as a YOLO file) of a folder that was checked."""
     file = _files(folder).get(split)
     if file is None:

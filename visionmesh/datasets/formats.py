@@ -1,7 +1,7 @@
 """Layouts of datasets, which of them a folder has, and what is wrong with it."""
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,16 @@ class Check(Protocol):
         """What it holds and what is wrong; with `open_images` the header of every image is read."""
 
 
+class Read(Protocol):
+    """Reads the labels of a folder in one layout."""
+
+    def __call__(self, folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str | None]]:
+        """(image, its path within the split, its labels if it has any) of a folder that was checked.
+
+        The labels are the text of a YOLO file for `task`, which is one of the report's; "" for its first.
+        """
+
+
 @dataclass(frozen=True)
 class Format:
     """One layout."""
@@ -24,10 +34,9 @@ class Format:
     name: str
     """As in DatasetFormat, in lower case."""
 
-    task: str
-    """What its labels are good for, as in Task, in lower case."""
-
     check: Check
+
+    labelled_images: Read
 
     standard_paths: Callable[[Path], Mapping[str, str]]
     """Where each file of a checked folder belongs, of those places where the layout lets it lie."""
@@ -84,9 +93,11 @@ def examine(folder: Path, scratch: Path) -> Examined:
     return Examined(layout, report, root, bool(places), places)
 
 
-YOLO = Format("yolo", "detect", yolo.check_folder, yolo.standard_paths)
-COCO = Format("coco", "detect", coco.check_folder, coco.standard_paths)
-CLASS_FOLDERS = Format("class_folders", "classify", class_folders.check_folder, class_folders.standard_paths)
+YOLO = Format("yolo", yolo.check_folder, yolo.labelled_images, yolo.standard_paths)
+COCO = Format("coco", coco.check_folder, coco.labelled_images, coco.standard_paths)
+CLASS_FOLDERS = Format(
+    "class_folders", class_folders.check_folder, class_folders.labelled_images, class_folders.standard_paths
+)
 
 _CLASS_NAMES = ("data.yaml", "data.yml", "classes.txt")
 

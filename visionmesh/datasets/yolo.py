@@ -1,38 +1,33 @@
-"""The YOLO layout for detection: images/{split}/…, labels/{split}/… and the class names.
+"""The YOLO layout: images/{split}/…, labels/{split}/… with one text file per image, and the class names.
 
-A label file holds one object per line: `class x_center y_center width height`, the class as an
-index from 0, the rest as shares of the image's width and height. Class names come from the
-`names` of data.yaml, or one per line from classes.txt. The form {split}/images, {split}/labels is
-read too, and `valid` is taken for `val`.
+A label file holds one object per line, in the form of its task: see `_yolo_lines`. All lines of a dataset
+have one form, and it tells the task; `task` in data.yaml says it where four corners leave it open. Class
+names come from the `names` of data.yaml, or one per line from classes.txt. The form {split}/images,
+{split}/labels is read too, and `valid` is taken for `val`.
 """
 
-import math
-import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
-from visionmesh.datasets import _names
+from visionmesh.datasets import _data_yaml, _yolo_lines
 from visionmesh.datasets.images import images_below, refused_images
-from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
+from visionmesh.datasets.report import SERVES, SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
 
-_FIELDS = 5
 _MAX_LABEL_BYTES = 16 * 2**20  # a line has about 40 bytes: some 400,000 objects in one image
-_SHOWN = 40
-_CLASS = re.compile(r"[0-9]{1,9}")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,9})?")
 
 
 def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
     """Read every label below `folder`, and with `open_images` the header of every image."""
     report = DatasetReport()
-    try:
-        report.class_names = read_class_names(folder)
-    except ValueError as error:
-        file, _, message = str(error).partition(": ")
-        report.add_problem(file, 0, message)
+    told = _told(folder, report)
+    report.class_names = list(told.class_names)
+    report.keypoint_shape, report.keypoint_names = told.keypoint_shape, told.keypoint_names
+    report.flip_indices = told.flip_indices
+    form = _form(folder, told, report)
     for split in SPLITS:
         _refuse_second_folders(folder, split, report)
-        found = _check_split(folder, split, report)
+        found = _check_split(folder, split, form, report)
         if open_images:
             _check_images(folder, split, report)
         if found is not None and found.images:
@@ -43,16 +38,21 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
     return report
 
 
-def labelled_images(folder: Path, split: str) -> Iterator[tuple[Path, str, str | None]]:
-    """(image, its path within the split, its label file's text if it has one) of a checked folder."""
+def labelled_images(folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str | None]]:
+    """(image, its path within the split, its labels if it has any) of a folder that was checked.
+
+    The labels are the text of a YOLO file for `task`, which is one of the report's; "" for its first.
+    """
     place = _image_folder(folder, split)
     if place is None:
         return
+    shape = _told(folder, DatasetReport()).keypoint_shape
     labels = _label_folder(place, folder)
     for image in images_below(place):
         inner = image.relative_to(place)
         label = labels / inner.with_suffix(".txt")
-        yield image, inner.as_posix(), label.read_text("utf-8", "replace") if label.is_file() else None
+        text = label.read_text("utf-8", "replace") if label.is_file() else None
+        yield image, inner.as_posix(), None if text is None else _yolo_lines.as_task(text, task, shape)
 
 
 def standard_paths(folder: Path) -> Mapping[str, str]:
@@ -61,15 +61,43 @@ def standard_paths(folder: Path) -> Mapping[str, str]:
     return {name: standard_path(name) for name in names}
 
 
-def read_class_names(folder: Path) -> list[str]:
-    """Class names by class id. Raises ValueError("file: what is wrong")."""
-    return _names.read(folder)
+def _told(folder: Path, report: DatasetReport) -> _data_yaml.Told:
+    try:
+        return _data_yaml.read(folder)
+    except ValueError as error:
+        file, _, message = str(error).partition(": ")
+        report.add_problem(file, 0, message)
+        return _data_yaml.Told(file, ())
 
 
-def images_of(folder: Path, split: str) -> list[Path]:
-    """The images of one split, sorted by path; empty if there is no such split."""
-    found = _image_folder(folder, split)
-    return [] if found is None else images_below(found)
+def _form(folder: Path, told: _data_yaml.Told, report: DatasetReport) -> str:
+    """The form that all lines should have; what it is good for goes to the report."""
+    forms, first = _forms(folder)
+    form = _yolo_lines.task_of(forms) or told.task or "detect"
+    if told.keypoint_shape is not None:
+        form = "pose"
+    elif form == "pose":
+        form = "detect"
+    report.tasks = SERVES[form]
+    report.lacking["pose"] = "there is no `kpt_shape: [keypoints, numbers of each]` in data.yaml"
+    if "segment" in first:
+        report.lacking["obb"] = f"{first['segment']} has an outline, not four corners"
+    if told.task and (problem := report.prefer(told.task)) is not None:
+        report.add_problem(told.file, 0, problem)
+    return form
+
+
+def _forms(folder: Path) -> tuple[Counter[str], dict[str, str]]:
+    """How many lines have each form, and where the first is."""
+    forms, first = Counter[str](), dict[str, str]()
+    for split in SPLITS:
+        images = _image_folder(folder, split)
+        for path in sorted(_label_folder(images, folder).rglob("*.txt")) if images else ():
+            for number, line in _lines(path):
+                form = _yolo_lines.form(len(line.split()))
+                forms[form] += 1
+                first.setdefault(form, f"{_shown(path, folder)}:{number}")
+    return forms, first
 
 
 def _image_folder(folder: Path, split: str) -> Path | None:
@@ -120,7 +148,7 @@ def standard_path(path: str) -> str:
     return "/".join(parts)
 
 
-def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport | None:
+def _check_split(folder: Path, split: str, form: str, report: DatasetReport) -> SplitReport | None:
     images_folder = _image_folder(folder, split)
     if images_folder is None:
         return None
@@ -133,7 +161,7 @@ def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport
             text = f"it shares the label file of {expected[label].name}; give one of the two another name"
             report.add_problem(_shown(image, folder), 0, text)
         expected.setdefault(label, image)
-    labelled = instances = 0
+    labelled, found = 0, Counter[int]()
     for path in sorted(labels_folder.rglob("*.txt")):
         name = _shown(path, folder)
         if path not in expected:
@@ -141,8 +169,9 @@ def _check_split(folder: Path, split: str, report: DatasetReport) -> SplitReport
             report.add_problem(name, 0, f"there is no image for it in {where}; add one, or remove the labels")
             continue
         labelled += 1
-        instances += _check_labels(path, name, report)
-    return SplitReport(split, len(images), labelled, instances)
+        found += _check_labels(path, name, form, report)
+    counts = tuple(found[class_id] for class_id in range(len(report.class_names)))
+    return SplitReport(split, len(images), labelled, found.total(), counts)
 
 
 def _check_images(folder: Path, split: str, report: DatasetReport) -> None:
@@ -152,58 +181,26 @@ def _check_images(folder: Path, split: str, report: DatasetReport) -> None:
             report.add_problem(_shown(image, folder), 0, problem)
 
 
-def _check_labels(path: Path, name: str, report: DatasetReport) -> int:
-    """Check one label file; returns how many objects it holds."""
+def _check_labels(path: Path, name: str, form: str, report: DatasetReport) -> Counter[int]:
+    """Check one label file; how many objects of each class it holds, -1 for one that is not known."""
     if path.stat().st_size > _MAX_LABEL_BYTES:
         report.add_problem(name, 0, f"it is no label file: it has more than {_MAX_LABEL_BYTES} bytes")
-        return 0
-    instances = 0
-    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
-        if not line.strip():
-            continue
-        instances += 1
-        for message in _line_problems(line, len(report.class_names)):
+        return Counter()
+    found, classes = Counter[int](), len(report.class_names)
+    for number, line in _lines(path):
+        wrong = list(_yolo_lines.problems(line, form, classes, report.keypoint_shape))
+        for message in wrong:
             report.add_problem(name, number, message)
-    return instances
+        if form == "classify" and found and not wrong:
+            report.add_problem(name, number, "the image has a class already; leave one line")
+        found[-1 if wrong else int(line.split(maxsplit=1)[0])] += 1
+    return found
 
 
-def _line_problems(line: str, classes: int) -> Iterator[str]:
-    fields = line.split()
-    if len(fields) != _FIELDS:
-        yield f"expected `class x_center y_center width height`, got {len(fields)} fields"
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines of a label file that are not empty, by their numbers from 1."""
+    if path.stat().st_size > _MAX_LABEL_BYTES:
         return
-    if not _CLASS.fullmatch(fields[0]):
-        yield f"the class must be a whole number from 0, got {_cut(fields[0])!r}"
-    elif classes and int(fields[0]) >= classes:
-        yield f"class {fields[0]} does not exist; there are {classes} classes, 0 to {classes - 1}"
-    for label, text in zip(("x_center", "y_center", "width", "height"), fields[1:], strict=True):
-        value = _number(text)
-        if value is None:
-            yield f"{label} must be a finite number, got {_cut(text)!r}"
-        elif not 0 <= value <= 1:
-            yield f"{label} must be a share of the image from 0 to 1, got {_cut(text)} (pixels?)"
-        elif value == 0 and label in {"width", "height"}:
-            yield f"{label} must be above 0"
-
-
-def _number(text: str) -> float | None:
-    """A finite number as every reader of labels takes it: float() alone would take 1_0 as well."""
-    if not _NUMBER.fullmatch(text):
-        return None
-    value = float(text)
-    return value if math.isfinite(value) else None
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
-
-
-def write_data_yaml(folder: Path, report: DatasetReport, target: Path) -> None:
-    """Write a data.yaml of our own: absolute paths and names, and nothing that could be executed."""
-    content: dict[str, object] = {"path": str(folder.resolve())}
-    for split in report.splits:
-        images = _image_folder(folder, split.name)
-        if images is not None:
-            content[split.name] = str(images.resolve())
-    content["names"] = dict(enumerate(report.class_names))
-    target.write_text(_names.as_yaml(content), "utf-8")
+    for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
+        if line.strip():
+            yield number, line
