@@ -7,26 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from google.rpc import code_pb2
 from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from runners.process.errors import UserError
-
-# What checkpoints of ultralytics name, beyond what torch itself deems safe.
-_SAFE_MODULES = ("torch.nn.modules.", "ultralytics.nn.", "ultralytics.utils.loss.", "ultralytics.utils.tal.")
-_SAFE_NAMES = frozenset(
-    {
-        "builtins.getattr",  # ultralytics' restricted loader puts a harmless one in its place
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray.scalar",
-        "numpy.dtype",
-        "pathlib.PosixPath",
-        "pathlib.WindowsPath",
-        "ultralytics.utils.IterableSimpleNamespace",
-    }
-)
+from runners.ultralytics.safety import refuse_unsafe, unusable
 
 
 @dataclass(frozen=True)
@@ -81,21 +66,10 @@ def load(path: Path | None, work: Path) -> Checkpoint:
     try:
         model, content = load_checkpoint(str(file))
     except (TypeError, RuntimeError, KeyError, AttributeError) as error:
-        raise _unusable(path, str(error)) from error
+        raise unusable(path, str(error)) from error
     if model.task != "detect":
         raise UserError(f"{path.name} is made for {model.task}, not for detect. Use another checkpoint.")
     return Checkpoint(file, model, content)
-
-
-def refuse_unsafe(path: Path) -> None:
-    """Raise UserError if the file names anything beyond layers and numbers. Executes nothing of it."""
-    try:
-        named = torch.serialization.get_unsafe_globals_in_checkpoint(str(path))
-    except Exception as error:  # the file can be anything, and so can the way it fails
-        raise _unusable(path, f"{type(error).__name__}: {error}") from error
-    unsafe = sorted(name for name in named if name not in _SAFE_NAMES and not name.startswith(_SAFE_MODULES))
-    if unsafe:
-        raise _unusable(path, f"it refers to {', '.join(unsafe[:3])}, so loading it could execute code")
 
 
 def write_best(source: Path, target: Path) -> None:
@@ -121,12 +95,3 @@ def _with_suffix(path: Path, work: Path) -> Path:
     link.unlink(missing_ok=True)
     link.symlink_to(path)
     return link
-
-
-def _unusable(path: Path, why: str) -> UserError:
-    first = why.strip().splitlines()[0] if why.strip() else "no reason given"
-    return UserError(
-        f"{path.name} is not a checkpoint that can be used here: {first}. "
-        "Use a .pt file that ultralytics or a training of this mesh has written.",
-        code=code_pb2.FAILED_PRECONDITION,
-    )

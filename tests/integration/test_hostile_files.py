@@ -1,0 +1,316 @@
+"""Files that would execute code if they were opened as their makers hope: none ever does.
+
+Each payload would touch a file, the canary, or ask a local server. Jobs run by the job process's own entry,
+in this process, so that a canary that fires fails the test.
+"""
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2
+
+from runners.process import entry
+from runners.process.errors import UserError
+from runners.process.framing import Decoder
+from runners.ultralytics.framework import Ultralytics
+from visionmesh.shapes import write_shapes
+from visionmesh.v1 import process_pb2, progress_pb2, vision_pb2
+
+Ultralytics().preload()  # before ultralytics is imported below
+
+from ultralytics.nn.modules import Conv, Detect  # noqa: E402 - as above
+from ultralytics.nn.modules.block import TorchVision  # noqa: E402 - as above
+from ultralytics.nn.tasks import DetectionModel  # noqa: E402 - as above
+
+from runners.ultralytics import safety  # noqa: E402 - as above
+
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(240)]
+
+
+class Call:
+    """Pickled, it is a call: whoever unpickles it makes that call."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.function, self.arguments
+
+    def __call__(self) -> None:
+        """Nothing: what is pickled as a function must look like one."""
+
+
+def touch(canary: Path) -> Call:
+    return Call(Path.touch, canary)
+
+
+def saved(content: Any, path: Path, **options: Any) -> None:
+    torch.save(content, path, **options)
+
+
+def layer(**attributes: Any) -> Conv:
+    made = Conv(1, 1)
+    made.__dict__.update(attributes)
+    return made
+
+
+def model(**attributes: Any) -> DetectionModel:
+    backbone = [[-1, 1, "Conv", [8, 3, 8]], [-1, 1, "Conv", [8, 3, 2]], [-1, 1, "Conv", [8, 3, 2]]]
+    head = [[[0, 1, 2], 1, "Detect", ["nc"]]]
+    made = DetectionModel({"nc": 1, "backbone": backbone, "head": head}, verbose=False)
+    made.__dict__.update(attributes)
+    return made
+
+
+def as_pickle(path: Path, canary: Path) -> None:
+    path.write_bytes(pickle.dumps({"model": touch(canary)}))
+
+
+def as_archive(path: Path, canary: Path) -> None:
+    saved({"model": touch(canary), "epoch": 0}, path)
+
+
+def as_old_file(path: Path, canary: Path) -> None:
+    saved({"model": touch(canary)}, path, _use_new_zipfile_serialization=False)
+
+
+def as_tar(path: Path, canary: Path) -> None:
+    """How torch saved before 2017."""
+    with tarfile.open(path, "w") as archive:
+        for name in ("pickle", "storages", "tensors"):
+            data = pickle.dumps(touch(canary))
+            entry_ = tarfile.TarInfo(name)
+            entry_.size = len(data)
+            archive.addfile(entry_, io.BytesIO(data))
+
+
+def behind_a_pickle(path: Path, canary: Path) -> None:
+    """A pickle to some readers, an archive to others."""
+    as_archive(path, canary)
+    path.write_bytes(pickle.dumps(touch(canary)) + path.read_bytes())
+
+
+def as_two_entries(path: Path, canary: Path) -> None:
+    """The archive holds its program twice: readers differ in which they take."""
+    harmless, hostile = path.with_name("a"), path.with_name("b")
+    saved({"model": layer()}, harmless)
+    as_archive(hostile, canary)
+    with zipfile.ZipFile(path, "w") as archive:
+        for source in (hostile, harmless):
+            with zipfile.ZipFile(source) as parts:
+                for name in parts.namelist():
+                    inner = name.split("/", 1)[1]
+                    if source is hostile or inner == "data.pkl":
+                        archive.writestr(f"archive/{inner}", parts.read(name))
+
+
+def as_torchscript(path: Path, canary: Path) -> None:
+    torch.jit.script(torch.nn.Identity()).save(str(path))
+
+
+def inside_a_layer(path: Path, canary: Path) -> None:
+    saved({"model": model(info=touch(canary))}, path)
+
+
+def by_globals_of_a_method(path: Path, canary: Path) -> None:
+    """getattr(getattr(getattr(Detect, "forward"), "__globals__"), "get")("os").system(...)."""
+    names = Call(getattr, Call(getattr, Detect, "forward"), "__globals__")
+    builtins = Call(Call(getattr, names, "get"), "__builtins__")
+    execute = Call(Call(getattr, builtins, "get"), "exec")
+    saved({"model": Call(execute, f"open({str(canary)!r}, 'w')")}, path)
+
+
+def by_a_layers_own_globals(path: Path, canary: Path) -> None:
+    initial = Call(getattr, Conv, "__init__")
+    saved({"model": Call(getattr, initial, "__globals__")}, path)
+
+
+def by_downloads(path: Path, canary: Path) -> None:
+    from ultralytics.utils.downloads import safe_download
+
+    saved({"model": Call(safe_download, "http://127.0.0.1:1/x", canary)}, path)
+
+
+def by_another_file(path: Path, canary: Path) -> None:
+    from ultralytics.nn.tasks import load_checkpoint
+
+    other = path.with_name("other.pt")
+    as_archive(other, canary)
+    saved({"model": Call(load_checkpoint, str(other))}, path)
+
+
+def by_a_layer_that_downloads(path: Path, canary: Path) -> None:
+    saved({"model": Call(TorchVision, "resnet18", "DEFAULT", True, 2, False)}, path)
+
+
+def by_a_model_from_a_file(path: Path, canary: Path) -> None:
+    """ultralytics reads a model's description from any path or URL that its constructor is given."""
+    description = path.with_name("evil.yaml")
+    description.write_text(f"activation: open({str(canary)!r}, 'w')\nnc: 1\nbackbone: []\nhead: []\n")
+    saved({"model": Call(DetectionModel, str(description))}, path)
+
+
+def as_a_quantised_model(path: Path, canary: Path) -> None:
+    saved({"model": model(), "modelopt": {"modelopt": {}, "ranges": {}}}, path)
+
+
+def with_a_method_replaced(path: Path, canary: Path) -> None:
+    saved({"model": model(float=Call(getattr, DetectionModel, "forward"))}, path)
+
+
+def with_a_hook(path: Path, canary: Path) -> None:
+    saved({"model": model(_forward_pre_hooks={0: DetectionModel})}, path)
+
+
+def with_an_activation(path: Path, canary: Path) -> None:
+    made = model()
+    made.yaml["activation"] = f"open({str(canary)!r}, 'w')"
+    saved({"model": made}, path)
+
+
+def with_a_layer_described(name: str) -> Callable[[Path, Path], None]:
+    def make(path: Path, canary: Path) -> None:
+        made = model()
+        made.yaml["backbone"][0] = [-1, 1, name, [512, "resnet18", "DEFAULT", True, 2, False]]
+        saved({"model": made}, path)
+
+    make.__name__ = f"with_{name}_described"
+    return make
+
+
+OPENED_BY_ANYBODY = (as_pickle, as_archive, as_old_file, inside_a_layer, by_globals_of_a_method)
+"""What fires in whoever opens it without care."""
+
+HOSTILE = (
+    *OPENED_BY_ANYBODY,
+    as_tar,
+    behind_a_pickle,
+    as_torchscript,
+    by_a_layers_own_globals,
+    by_downloads,
+    by_another_file,
+    by_a_layer_that_downloads,
+    by_a_model_from_a_file,
+    as_a_quantised_model,
+    with_a_method_replaced,
+    with_a_hook,
+    with_an_activation,
+    with_a_layer_described("TorchVision"),
+    with_a_layer_described("DetectionModel"),
+    with_a_layer_described("os.system"),
+)
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, train=4, val=4, test=2, size=64)
+    return folder
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    return tmp_path / "canary"
+
+
+def ended(framework: Any, kind: str, output: Path, **variables: Any) -> progress_pb2.AttemptEnded:
+    """Run a job as a job process does; what it said last."""
+    environ = {name.upper(): str(value) for name, value in variables.items()}
+    shared = {"KIND": kind, "OUTPUT_PATH": str(output), "EPOCHS": "1", "DEVICE": "cpu", "IMAGE_SIZE": "64"}
+    with tempfile.TemporaryFile() as events:
+        entry.run_job(framework, {**shared, "EVENTS_FD": str(os.dup(events.fileno())), **environ})
+        events.seek(0)
+        decoder = Decoder(process_pb2.ProcessEvent)
+        said = list(decoder.feed(events.read()))
+    assert said[-1].HasField("ended")
+    return said[-1].ended
+
+
+def reason_of(end: progress_pb2.AttemptEnded) -> str:
+    info = error_details_pb2.ErrorInfo()
+    detail: any_pb2.Any = end.error.details[0]
+    assert detail.Unpack(info)
+    return info.reason
+
+
+def is_refused(end: progress_pb2.AttemptEnded, name: str) -> None:
+    assert end.cause == vision_pb2.ATTEMPT_CAUSE_USER_ERROR, end
+    assert end.error.code == code_pb2.FAILED_PRECONDITION, end
+    assert f"{name} is not a checkpoint that can be used here: " in end.error.message
+
+
+@pytest.mark.parametrize("make", HOSTILE, ids=lambda make: make.__name__)
+def test_no_kind_of_job_opens_a_hostile_yolo_checkpoint(
+    shapes: Path, tmp_path: Path, canary: Path, make: Callable[[Path, Path], None]
+) -> None:
+    path = tmp_path / "best.pt"
+    make(path, canary)
+    images = shapes / "images/test"
+    for number, (kind, more) in enumerate(
+        [("train", {}), ("train", {"resume": "true"}), ("validate", {}), ("infer", {})]
+    ):
+        data = {"image_paths": images} if kind == "infer" else {"dataset_path": shapes}
+        end = ended(Ultralytics(), kind, tmp_path / str(number), checkpoint_path=path, **data, **more)
+        is_refused(end, "best.pt")
+    assert not canary.exists()
+
+
+def test_whoever_opens_them_without_care_is_harmed(tmp_path: Path) -> None:
+    """The control: the canaries do fire."""
+    opened = []
+    for make in OPENED_BY_ANYBODY:
+        folder = tmp_path / make.__name__
+        folder.mkdir()
+        make(folder / "best.pt", folder / "canary")
+        opened.append(folder / "best.pt")
+    program = (
+        "import contextlib, sys, torch\n"
+        "from runners.ultralytics import isolation\n"
+        "isolation.isolate()\n"
+        "for path in sys.argv[1:]:\n"
+        "    with contextlib.suppress(Exception):\n"
+        "        torch.load(path, weights_only=False)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, *map(str, opened)], check=True, timeout=100)
+    assert [path.name for path in opened if not path.with_name("canary").exists()] == []
+
+
+@pytest.mark.parametrize("form", ["trained", "fused", "with its loss", "classifier's", "weights"])
+def test_what_ultralytics_itself_writes_is_let_through(tmp_path: Path, form: str) -> None:
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data.augment import classify_transforms
+
+    made: Any = model()
+    if form == "fused":
+        made = made.eval().fuse()
+    elif form == "with its loss":
+        made.args = get_cfg()
+        made.criterion = made.init_criterion()
+    elif form == "classifier's":
+        made.transforms = classify_transforms(64)
+    content = {"model": made, "train_args": vars(get_cfg()), "save_dir": tmp_path, "fitness": np.float64(1)}
+    saved(made.state_dict() if form == "weights" else content, tmp_path / "best.pt")
+    safety.refuse_unsafe(tmp_path / "best.pt", with_layers=form != "weights")
+
+
+def test_what_torch_reads_in_full_may_hold_tensors_only(tmp_path: Path, canary: Path) -> None:
+    """SAM: ultralytics gives its files to torch's full loader."""
+    path = tmp_path / "sam_b.pt"
+    for content in ({"a": touch(canary)}, {"a": layer()}, {"a": Call(getattr, Conv, "forward")}):
+        saved({"image_encoder.x": torch.zeros(2), **content}, path)
+        with pytest.raises(UserError, match=r"sam_b\.pt is not a checkpoint"):
+            safety.refuse_unsafe(path, with_layers=False)
+    assert not canary.exists()
