@@ -52,6 +52,8 @@ def _flags() -> dict[str, Any]:
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default 50051)")
     parser.add_argument("--data-dir", help="folder of database and objects (default ~/.visionmesh)")
+    parser.add_argument("--datasets-url", metavar="URL", help="store of datasets: s3://…, or a folder")
+    parser.add_argument("--artifacts-url", metavar="URL", help="store of checkpoints and results, likewise")
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
     parser.add_argument(
         "--ready-fd",

@@ -10,9 +10,11 @@ from pathlib import Path, PurePosixPath
 from visionmesh.datasets.archives import BadArchive, FileEntry, Limits, unpack
 from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import Reason, invalid
+from visionmesh.parallel import each
 from visionmesh.storage import ObjectStore
 
 _CHUNK = 256 * 1024
+_FILES_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,14 @@ class Catalog:
     def __init__(self, datasets: ObjectStore, artifacts: ObjectStore, limits: Limits) -> None:
         self.datasets, self.artifacts, self.limits = datasets, artifacts, limits
 
+    async def check(self) -> None:
+        """Raise StoreError unless both stores can be used."""
+        await asyncio.gather(self.datasets.check(), self.artifacts.check())
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await asyncio.gather(self.datasets.close(), self.artifacts.close())
+
     @staticmethod
     def dataset_prefix(dataset_id: str) -> str:
         """Where a dataset's files are, in the dataset store."""
@@ -55,14 +65,15 @@ class Catalog:
 
     async def add_folder(self, folder: Path, entries: Sequence[FileEntry], prefix: str) -> None:
         """Store files of `folder` below `prefix`, the manifest last: it makes the rest count."""
-        lines = []
-        for entry in sorted(entries, key=lambda entry: entry.path):
+
+        async def add(entry: FileEntry) -> str:
             chunks = read_chunks(folder / entry.path)
             await self.datasets.put(
                 prefix + entry.path, chunks, size_bytes=entry.size_bytes, sha256=entry.sha256
             )
-            record = FileRecord(entry.path, entry.size_bytes, entry.sha256)
-            lines.append(json.dumps(asdict(record)) + "\n")
+            return json.dumps(asdict(FileRecord(entry.path, entry.size_bytes, entry.sha256))) + "\n"
+
+        lines = await each(sorted(entries, key=lambda entry: entry.path), add, _FILES_AT_A_TIME)
         await self.datasets.put(_manifest_key(prefix), _once("".join(lines).encode()))
 
     async def unpacked_upload(self, prefix: str, uri: str, field: str) -> list[FileRecord]:

@@ -27,7 +27,10 @@ from scheduler.store.migrate import MIGRATIONS, present_revision
 from scheduler.store.postgres import CONNECT, refusal
 from scheduler.store.trouble import damaged, explained
 from visionmesh.doctor import Finding, ok, problem, warning
-from visionmesh.storage import LocalStore, ObjectStore, open_store
+from visionmesh.storage import LocalStore, ObjectStore, StoreError, open_store
+
+STORE_SECONDS = 20.0
+"""Time that each object store has to answer."""
 
 _PIECE_BYTES = 256 * 1024
 
@@ -145,12 +148,18 @@ def _split(refusal: str) -> tuple[str, str]:
 async def store(check: str, url: str) -> Finding:
     """An object can be put, read, found by its digest, and removed."""
     try:
-        opened = open_store(url)
+        opened = open_store(url, check.split()[0].upper())
     except ValueError as error:
         return problem(check, str(error), "set it right, or leave it out")
     if isinstance(opened, LocalStore) and not opened.root.exists():
         return await _before_it_is_made(check, opened.root)
-    return await round_trip(check, opened.root if isinstance(opened, LocalStore) else url, opened)
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            return await round_trip(check, opened.root if isinstance(opened, LocalStore) else url, opened)
+    except TimeoutError:
+        return problem(check, f"{url} does not answer", "see that its server runs")
+    finally:
+        await opened.close()
 
 
 async def _before_it_is_made(check: str, root: Path) -> Finding:
@@ -172,6 +181,8 @@ async def round_trip(check: str, where: object, opened: ObjectStore) -> Finding:
         read = b"".join([piece async for piece in opened.get(key)])
         await opened.delete(key)
         left = await opened.stat(key)
+    except StoreError as error:
+        return problem(check, *_split(str(error)))
     except Exception as error:
         why = (isinstance(error, OSError) and error.strerror) or str(error)
         return problem(check, f"{where} cannot be used: {why}", "see its rights and its disk's room")

@@ -16,13 +16,13 @@ from scheduler.core.model import TERMINAL, JobState
 from scheduler.oversize import too_large
 from scheduler.store import datasets, history, present
 from scheduler.store.claims import Claim
-from scheduler.store.engine import Connection
+from scheduler.store.passing import objects_away
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import MeshError, Reason, invalid
 from visionmesh.limits import MAX_REQUEST_BYTES, MIB
-from visionmesh.storage import BadKey, ObjectStore
+from visionmesh.storage import BadKey, ObjectStore, StoreError
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
@@ -60,12 +60,15 @@ class InputResolver:
         self._store, self._catalog = store, catalog
 
     async def assignment(self, claim: Claim) -> runner_pb2.Assignment:
-        """The message that gives a job to a runner. Raises INVALID_ARGUMENT if an input is gone."""
-        async with self._store.read() as connection:
-            job = await present.job(connection, claim.job_id)
-            if job is None:
-                raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
-            inputs = await self.resolve(connection, job)
+        """The message that gives a job to a runner.
+
+        Raises INVALID_ARGUMENT if an input is gone, and ObjectsAway.
+        """
+        job = await self._job(claim.job_id)
+        try:
+            inputs = await self.resolve(job)
+        except StoreError as error:
+            raise objects_away(error) from error
         return runner_pb2.Assignment(
             job=job,
             attempt=claim.attempt,
@@ -77,56 +80,63 @@ class InputResolver:
             gpu_indices=claim.gpu_indices,
         )
 
-    async def resolve(self, connection: Connection, job: job_pb2.Job, *, may_come: bool = False) -> Inputs:
+    async def _job(self, job_id: str) -> job_pb2.Job:
+        async with self._store.read() as connection:
+            job = await present.job(connection, job_id)
+        if job is None:
+            raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
+        return job
+
+    async def resolve(self, job: job_pb2.Job, *, may_come: bool = False) -> Inputs:
         """Everything that `job` reads. Raises INVALID_ARGUMENT naming the field that does not exist.
 
-        `may_come`: an artifact of a job that has not ended yet counts as existing.
+        `may_come`: an artifact of a job that has not ended yet counts as existing. No place at the
+        database is held while the object store is asked, which may take long to answer.
         """
         kind = job.WhichOneof("spec") or "train"
         path, spec = f"job.{kind}", getattr(job, kind)
         if kind == "embed_faces":
             path, spec = "job.embed_faces.detection", job.embed_faces.detection
-        resumed = await self._last_checkpoint(connection, job) if kind == "train" and job.name else None
+        resumed = await self._last_checkpoint(job) if kind == "train" and job.name else None
         dataset = getattr(spec, "dataset", "")
-        named = await self._named(connection, spec, f"{path}.checkpoint", may_come, needed=resumed is None)
+        named = await self._named(spec, f"{path}.checkpoint", may_come, needed=resumed is None)
         return Inputs(
-            dataset=await self._dataset(connection, dataset, f"{path}.dataset") if dataset else None,
+            dataset=await self._dataset(dataset, f"{path}.dataset") if dataset else None,
             checkpoint=resumed or named,
-            images=tuple(await self._images(connection, spec, f"{path}.images")),
+            images=tuple(await self._images(spec, f"{path}.images")),
             resume=resumed is not None,
             start_checkpoint=named if resumed else None,
         )
 
     async def _named(
-        self, connection: Connection, spec: Message, field: str, may_come: bool, *, needed: bool
+        self, spec: Message, field: str, may_come: bool, *, needed: bool
     ) -> runner_pb2.ObjectInput | None:
         """The checkpoint that the spec names; None if there is none, or if it is gone and not needed."""
         try:
-            return await self._checkpoint(connection, getattr(spec, "checkpoint", ""), field, may_come)
+            return await self._checkpoint(getattr(spec, "checkpoint", ""), field, may_come)
         except MeshError:
             if needed:
                 raise
             return None
 
-    async def _last_checkpoint(
-        self, connection: Connection, job: job_pb2.Job
-    ) -> runner_pb2.ObjectInput | None:
+    async def _last_checkpoint(self, job: job_pb2.Job) -> runner_pb2.ObjectInput | None:
         """The checkpoint from which a new attempt of a training goes on, if an earlier one left any."""
-        last = await history.artifact(connection, names.job_id(job.name), "last")
+        async with self._store.read() as connection:
+            last = await history.artifact(connection, names.job_id(job.name), "last")
         if last is None or last.metadata.get("resumable") != "true":
             return None
         return runner_pb2.ObjectInput(
             uri=last.uri, size_bytes=last.size_bytes, sha256=last.sha256, display_name=last.name
         )
 
-    async def _dataset(self, connection: Connection, name: str, field: str) -> runner_pb2.DatasetInput:
-        dataset = await datasets.get(connection, names.dataset_id(name))
+    async def _dataset(self, name: str, field: str) -> runner_pb2.DatasetInput:
+        async with self._store.read() as connection:
+            dataset = await datasets.get(connection, names.dataset_id(name))
+            newest = [] if dataset else await datasets.ids(connection, 5)
         if dataset is None:
-            known = [names.dataset_name(found) for found in await datasets.ids(connection, 5)]
-            newest = (
-                f"The newest are {', '.join(known)}." if known else "There is none yet: create one first."
-            )
-            raise invalid(Reason.DATASET_NOT_FOUND, field, f"there is no dataset {name!r}. {newest}")
+            known = [names.dataset_name(found) for found in newest]
+            hint = f"The newest are {', '.join(known)}." if known else "There is none yet: create one first."
+            raise invalid(Reason.DATASET_NOT_FOUND, field, f"there is no dataset {name!r}. {hint}")
         return runner_pb2.DatasetInput(
             name=dataset.name,
             digest=dataset.digest,
@@ -135,15 +145,13 @@ class InputResolver:
             uri=dataset.uri,
         )
 
-    async def _checkpoint(
-        self, connection: Connection, name: str, field: str, may_come: bool
-    ) -> runner_pb2.ObjectInput | None:
+    async def _checkpoint(self, name: str, field: str, may_come: bool) -> runner_pb2.ObjectInput | None:
         if not name:
             return None
         if names.is_artifact(name):
-            return await self._artifact(connection, name, field, may_come)
+            return await self._artifact(name, field, may_come)
         if name.startswith("uploads/"):
-            return await self._upload(connection, name, field)
+            return await self._upload(name, field)
         store, key = self._place(name, field)
         found = await store.stat(key)
         if found is None:
@@ -153,10 +161,10 @@ class InputResolver:
             uri=name, size_bytes=found.size_bytes, sha256=found.sha256 or "", display_name=name
         )
 
-    async def _artifact(
-        self, connection: Connection, name: str, field: str, may_come: bool
-    ) -> runner_pb2.ObjectInput | None:
-        artifact = await history.artifact(connection, names.job_id(name), names.artifact_path(name))
+    async def _artifact(self, name: str, field: str, may_come: bool) -> runner_pb2.ObjectInput | None:
+        async with self._store.read() as connection:
+            artifact = await history.artifact(connection, names.job_id(name), names.artifact_path(name))
+            maker = None if artifact else await present.job(connection, names.job_id(name))
         if artifact is not None:
             return runner_pb2.ObjectInput(
                 uri=artifact.uri,
@@ -164,7 +172,6 @@ class InputResolver:
                 sha256=artifact.sha256,
                 display_name=artifact.name,
             )
-        maker = await present.job(connection, names.job_id(name))
         if maker is None:
             absent = names.job_name(names.job_id(name))
             text = f"there is no job {absent!r}. List what there is, and check the spelling."
@@ -177,8 +184,9 @@ class InputResolver:
         fix = "A training leaves artifacts 'best' and 'last'; list what a job has with ListArtifacts."
         raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, f"{why}. {fix}")
 
-    async def _upload(self, connection: Connection, name: str, field: str) -> runner_pb2.ObjectInput:
-        found = await datasets.upload(connection, names.upload_id(name))
+    async def _upload(self, name: str, field: str) -> runner_pb2.ObjectInput:
+        async with self._store.read() as connection:
+            found = await datasets.upload(connection, names.upload_id(name))
         if found is None:
             raise invalid(Reason.NOT_FOUND, field, f"there is no upload {name!r}. Upload the file first.")
         upload, key = found
@@ -189,17 +197,15 @@ class InputResolver:
             display_name=upload.filename,
         )
 
-    async def _images(
-        self, connection: Connection, spec: Message, field: str
-    ) -> list[runner_pb2.ObjectInput]:
+    async def _images(self, spec: Message, field: str) -> list[runner_pb2.ObjectInput]:
         if "images" not in spec.DESCRIPTOR.fields_by_name:
             return []
         source: job_pb2.ImageSource = getattr(spec, "images")  # noqa: B009 - not every spec has it
         match source.WhichOneof("source"):
             case "dataset_images":
-                found = await self._split_images(connection, source.dataset_images, f"{field}.dataset_images")
+                found = await self._split_images(source.dataset_images, f"{field}.dataset_images")
             case "upload":
-                found = await self._uploaded_images(connection, source.upload, f"{field}.upload")
+                found = await self._uploaded_images(source.upload, f"{field}.upload")
             case "uris":
                 found = [
                     i for uri in source.uris.uris for i in await self._images_at(uri, f"{field}.uris.uris")
@@ -217,10 +223,8 @@ class InputResolver:
             )
         return found
 
-    async def _split_images(
-        self, connection: Connection, wanted: job_pb2.DatasetImages, field: str
-    ) -> list[runner_pb2.ObjectInput]:
-        dataset = await self._dataset(connection, wanted.dataset, f"{field}.dataset")
+    async def _split_images(self, wanted: job_pb2.DatasetImages, field: str) -> list[runner_pb2.ObjectInput]:
+        dataset = await self._dataset(wanted.dataset, f"{field}.dataset")
         split = wanted.split or next((s for s in ("test", "val") if s in dataset.splits), "train")
         if split not in dataset.splits:
             text = f"{wanted.dataset} has no split {split!r}. Choose one of {', '.join(dataset.splits)}."
@@ -231,10 +235,8 @@ class InputResolver:
         shown = [file for file in files if file.path.startswith(places) and is_image(file.path)]
         return [self._input(prefix, file, f"{wanted.dataset}/{file.path}") for file in shown]
 
-    async def _uploaded_images(
-        self, connection: Connection, name: str, field: str
-    ) -> list[runner_pb2.ObjectInput]:
-        whole = await self._upload(connection, name, field)
+    async def _uploaded_images(self, name: str, field: str) -> list[runner_pb2.ObjectInput]:
+        whole = await self._upload(name, field)
         if not whole.display_name.lower().endswith(".zip"):
             return [whole]
         prefix = self._catalog.upload_prefix(names.upload_id(name))
@@ -287,11 +289,7 @@ class InputResolver:
 
     async def sources(self, job_id: str, uris: Iterable[str]) -> AsyncIterator[Source]:
         """The objects behind `uris`, in order. Raises PERMISSION_DENIED for what the job does not read."""
-        async with self._store.read() as connection:
-            job = await present.job(connection, job_id)
-            if job is None:
-                raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
-            inputs = await self.resolve(connection, job)
+        inputs = await self.resolve(await self._job(job_id))
         allowed = {image.uri: image for image in inputs.images}
         for checkpoint in (inputs.checkpoint, inputs.start_checkpoint):
             if checkpoint is not None:

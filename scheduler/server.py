@@ -34,7 +34,7 @@ from scheduler.store.store import Store
 from scheduler.sweeper import Sweeper
 from visionmesh.datasets.archives import Limits
 from visionmesh.limits import MAX_RECEIVED_BYTES
-from visionmesh.storage import open_store
+from visionmesh.storage import StoreError, open_store
 from visionmesh.v1 import (
     dataset_pb2_grpc,
     job_pb2_grpc,
@@ -66,6 +66,10 @@ GRACE_SECONDS = 0.5
 """Time that calls have to end when the scheduler stops: runners and watchers are told to go at once."""
 
 
+STORE_SECONDS = 20.0
+"""Time that the object stores have to answer when the scheduler starts."""
+
+
 @dataclass(frozen=True)
 class Running:
     """A scheduler that serves."""
@@ -94,7 +98,7 @@ def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store]:
     try:
         datasets, artifacts = settings.resolved_datasets_url(), settings.resolved_artifacts_url()
         limits = Limits(settings.max_archive_files, settings.max_archive_bytes)
-        catalog = Catalog(open_store(datasets), open_store(artifacts), limits)
+        catalog = Catalog(open_store(datasets, "DATASETS"), open_store(artifacts, "ARTIFACTS"), limits)
         return catalog, Store(settings.resolved_database_url(), hub.publish)
     except ValueError as error:
         raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {error}") from error
@@ -110,6 +114,7 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
         health = add_health(server)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
+        await _check(catalog)
         upgrade = await store.open()
         await server.start()
         await health.serve()
@@ -129,6 +134,19 @@ async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog)
             await asyncio.gather(*background, return_exceptions=True)
     finally:
         await store.close()
+        await catalog.close()
+
+
+async def _check(catalog: Catalog) -> None:
+    """Raise CannotStart unless the object stores can be used."""
+    try:
+        async with asyncio.timeout(STORE_SECONDS):
+            await catalog.check()
+    except StoreError as error:
+        raise CannotStart(Refusal.STORE_UNUSABLE, str(error)) from error
+    except TimeoutError:
+        text = f"The object store has not answered within {STORE_SECONDS:g} s. See that its server runs"
+        raise CannotStart(Refusal.STORE_UNUSABLE, f"{text} and STORAGE_ENDPOINT names it.") from None
 
 
 def _add_services(

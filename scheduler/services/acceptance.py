@@ -35,7 +35,8 @@ class Acceptance:
             raise too_large("job", "The job", job.ByteSize(), MAX_JOB_BYTES, instead)
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
-            await self._resolver.resolve(connection, job, may_come=True)
+        await self._resolver.resolve(job, may_come=True)
+        async with self._store.read() as connection:
             await _check_dependencies(connection, job)
             await _check_dataset(connection, job)
 

@@ -18,8 +18,10 @@ from grpc_status import rpc_status
 
 from scheduler.admission import violations_of
 from scheduler.oversize import too_large
+from scheduler.store.passing import objects_away
 from visionmesh.errors import MeshError, Reason, invalid_fields, status_of
 from visionmesh.limits import MAX_REQUEST_BYTES
+from visionmesh.storage import StoreError
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
@@ -77,6 +79,9 @@ def _call(behavior: Any, method: str, check: Callable[[Any], Any]) -> Any:
             return response
         except MeshError as error:
             await writer.abort(error)
+        except StoreError as error:
+            log.warning("object store away", method=method, why=str(error))
+            await writer.abort(objects_away(error))
         except (asyncio.CancelledError, grpc.aio.AbortError):
             raise
         except Exception:

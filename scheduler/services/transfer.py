@@ -58,9 +58,15 @@ async def stored(
 
 
 async def pieces(store: ObjectStore, key: str, name: str, offset: int = 0) -> AsyncIterator[bytes]:
-    """The bytes of an object from `offset` on. Raises NOT_FOUND for `name` if it is gone from the store."""
+    """The bytes of an object from `offset` on.
+
+    Raises NOT_FOUND for `name` if it is gone from the store, DATA_LOSS if it is not what was stored.
+    """
     try:
         async for chunk in store.get(key, offset):
             yield chunk
     except FileNotFoundError:
         raise not_found("object", name) from None
+    except DigestMismatch as mismatch:
+        text = f"What came is not what was stored: {mismatch}. Throw it away, and fetch it again."
+        raise MeshError(grpc.StatusCode.DATA_LOSS, Reason.DATA_LOSS, text) from None

@@ -1,4 +1,4 @@
-"""Troubles of a database that pass: it is away, others hold it, its disk is full.
+"""Troubles that pass: the database is away, others hold it, its disk is full; the object store is away.
 
 They are nobody's defect. Callers hear UNAVAILABLE or RESOURCE_EXHAUSTED with the time to come back;
 what the scheduler does by itself, and what runners have sent, waits until the trouble is over.
@@ -20,11 +20,15 @@ from scheduler.store import postgres, trouble
 from scheduler.store.places import NoPlace
 from scheduler.store.trouble import Trouble
 from visionmesh.errors import MeshError, Overloaded, Reason, Unavailable
+from visionmesh.storage import StoreError
 
 RETRY_SECONDS = 0.5
 """Time from one try to the next."""
 
 _COME_BACK = timedelta(seconds=RETRY_SECONDS)
+_OBJECTS_COME_BACK = timedelta(seconds=1)
+"""The store itself has tried again for a while before it says so."""
+
 FULL_COME_BACK = timedelta(seconds=5)
 """Room is not made in a moment."""
 
@@ -41,13 +45,23 @@ class DatabaseFull(Overloaded):
     """There is no room for what is to be written. Reading goes on."""
 
 
-PASSING = (DatabaseAway, DatabaseFull)
+class ObjectsAway(Unavailable):
+    """The object store does not answer, or lets us do nothing until somebody mends that."""
+
+
+PASSING = (DatabaseAway, DatabaseFull, ObjectsAway)
 """What is worth waiting for."""
 
 
 def away(why: str) -> DatabaseAway:
     """UNAVAILABLE, for callers who may come back."""
     return DatabaseAway(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, _again(why), retry_delay=_COME_BACK)
+
+
+def objects_away(error: StoreError) -> ObjectsAway:
+    """UNAVAILABLE: whoever has work to do there comes back."""
+    code, reason = grpc.StatusCode.UNAVAILABLE, Reason.STORE_UNAVAILABLE
+    return ObjectsAway(code, reason, str(error), retry_delay=_OBJECTS_COME_BACK)
 
 
 def _full(why: str) -> DatabaseFull:
@@ -93,7 +107,7 @@ def passing_troubles(*, writing: bool) -> Iterator[None]:
 
 
 async def persistently(work: Callable[[], Awaitable[T]], told_as: str = "") -> T:
-    """What `work` gives, tried again for as long as the database is away or full.
+    """What `work` gives, tried again for as long as database or object store is away or full.
 
     `work` must bear to be done twice: nobody knows whether a commit that was cut off happened.
     The log tells of the wait under the name `told_as`, if there is one.
@@ -104,7 +118,7 @@ async def persistently(work: Callable[[], Awaitable[T]], told_as: str = "") -> T
             done = await work()
         except PASSING as error:
             if since is None and told_as:
-                log.warning("waits for the database", what=told_as, why=error.message)
+                log.warning("waits", what=told_as, why=error.message)
             since = since or time.monotonic()
             await asyncio.sleep(RETRY_SECONDS)
         else:

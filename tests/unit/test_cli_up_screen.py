@@ -79,6 +79,10 @@ def test_a_long_line_is_broken_so_that_it_pastes_as_one(width: int) -> None:
     [
         (MeshSettings(HOME, 50051), "vmesh up"),
         (MeshSettings(Path("/my data"), 0), "vmesh up --data-dir '/my data' --port 0"),
+        (
+            MeshSettings(HOME, 50051, datasets="s3://in", artifacts="s3://out/mesh"),
+            "vmesh up --datasets s3://in --artifacts s3://out/mesh",
+        ),
         (MeshSettings(HOME, 50051, ("plain",), 2, 3), "vmesh up --runners 2 --slots 3 --framework plain"),
         (
             MeshSettings(HOME, 50051, ("ultralytics", "timm")),

@@ -38,10 +38,18 @@ def up(
             show_default=False,
         ),
     ] = None,
+    datasets: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Store of datasets, such as s3://bucket; a folder by default."),
+    ] = "",
+    artifacts: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Store of checkpoints and results, such as s3://bucket/prefix."),
+    ] = "",
 ) -> None:
     """Run a mesh on this machine until Ctrl-C: scheduler and runners, nothing to configure."""
     frameworks = tuple(dict.fromkeys(framework or ["ultralytics"]))
-    settings = MeshSettings(data_folder(data_dir), port, frameworks, runners, slots)
+    settings = MeshSettings(data_folder(data_dir), port, frameworks, runners, slots, datasets, artifacts)
     run(until_stopped(settings))
 
 

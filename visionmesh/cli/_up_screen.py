@@ -51,6 +51,8 @@ def facts(mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> list[tuple[s
         ("address", f"{mesh.address} (gRPC with reflection; this machine only)"),
         ("data", str(mesh.settings.data_dir)),
     ]
+    stores = [("datasets", mesh.settings.datasets), ("artifacts", mesh.settings.artifacts)]
+    found += [(name, url) for name, url in stores if url]
     if mesh.upgrade is not None:
         found.append(("database", upgrade_text(mesh.upgrade)))
     if runners:
@@ -119,6 +121,8 @@ def resume_command(settings: MeshSettings, home: Path) -> str:
         ("--port", settings.port, plain.port),
         ("--runners", settings.runners, plain.runners),
         ("--slots", settings.slots, plain.slots),
+        ("--datasets", settings.datasets, plain.datasets),
+        ("--artifacts", settings.artifacts, plain.artifacts),
     ):
         if value != usual:
             words += [flag, str(value)]

@@ -56,6 +56,12 @@ class MeshSettings:
     slots: int = 1
     """Jobs at a time on each."""
 
+    datasets: str = ""
+    """URL of the store of datasets; empty: what DATASETS_URL says, else a folder in data_dir."""
+
+    artifacts: str = ""
+    """URL of the store of checkpoints and results; empty: what ARTIFACTS_URL says, else a folder."""
+
 
 @dataclass(frozen=True)
 class DatabaseUpgrade:
@@ -153,6 +159,8 @@ async def _start_scheduler(mesh: LocalMesh) -> None:
     settings = mesh.settings
     arguments = ["scheduler", "--host", "127.0.0.1", "--port", str(settings.port)]
     arguments += ["--data-dir", str(settings.data_dir)]
+    for flag, url in (("--datasets-url", settings.datasets), ("--artifacts-url", settings.artifacts)):
+        arguments += [flag, url] if url else []
     log = settings.data_dir / "logs" / "scheduler.log"
     with ReadyPipe() as pipe:
         arguments += ["--ready-fd", str(pipe.write_fd)]
