@@ -42,6 +42,8 @@ class Inputs:
     resume: bool = False
     start_checkpoint: runner_pb2.ObjectInput | None = None
     """With `resume`: what to start from if the checkpoint cannot be used."""
+    embedding_checkpoint: runner_pb2.ObjectInput | None = None
+    """What turns faces into vectors."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class InputResolver:
             images=inputs.images,
             resume=inputs.resume,
             start_checkpoint=inputs.start_checkpoint,
+            embedding_checkpoint=inputs.embedding_checkpoint,
             gpu_indices=claim.gpu_indices,
         )
 
@@ -100,12 +103,15 @@ class InputResolver:
         resumed = await self._last_checkpoint(job) if kind == "train" and job.name else None
         dataset = getattr(spec, "dataset", "")
         named = await self._named(spec, f"{path}.checkpoint", may_come, needed=resumed is None)
+        embedder = job.embed_faces.embedding_checkpoint
+        embedder_field = "job.embed_faces.embedding_checkpoint"
         return Inputs(
             dataset=await self._dataset(dataset, f"{path}.dataset") if dataset else None,
             checkpoint=resumed or named,
             images=tuple(await self._images(spec, f"{path}.images")),
             resume=resumed is not None,
             start_checkpoint=named if resumed else None,
+            embedding_checkpoint=await self._checkpoint(embedder, embedder_field, may_come),
         )
 
     async def _named(
@@ -291,7 +297,7 @@ class InputResolver:
         """The objects behind `uris`, in order. Raises PERMISSION_DENIED for what the job does not read."""
         inputs = await self.resolve(await self._job(job_id))
         allowed = {image.uri: image for image in inputs.images}
-        for checkpoint in (inputs.checkpoint, inputs.start_checkpoint):
+        for checkpoint in (inputs.checkpoint, inputs.start_checkpoint, inputs.embedding_checkpoint):
             if checkpoint is not None:
                 allowed[checkpoint.uri] = checkpoint
         for uri in uris:

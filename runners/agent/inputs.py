@@ -80,6 +80,7 @@ class InputFetcher:
                 first_image_index=first_image_index,
                 resume=self._assignment.resume and not self.nothing_to_resume,
                 start_checkpoint=start,
+                embedding_checkpoint=await self._checkpoint("embedding_checkpoint"),
             )
         except OSError as error:
             text = f"The inputs cannot be written to the runner's disk: {error}. Make room there."
@@ -121,7 +122,7 @@ class InputFetcher:
             return start, None
 
     async def _checkpoint(self, field: str) -> Path | None:
-        if not self._assignment.HasField(field):  # type: ignore[arg-type] # one of its two checkpoints
+        if not self._assignment.HasField(field):  # type: ignore[arg-type] # one of its checkpoints
             return None
         wanted: runner_pb2.ObjectInput = getattr(self._assignment, field)
         target = self._folder / f"{field}{PurePosixPath(wanted.uri).suffix}"

@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from runners.process.environment import KINDS, JobEnvironment
+from runners.process.environment import BATCH_SIZES, KINDS, JobEnvironment
 from visionmesh import names
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
@@ -34,8 +34,9 @@ _SAME_NAME = (
     "max_detections",
     "top_k",
     "normalize",
+    "save_crops",
 )
-_SAME_NAME_IF_SET = ("optimizer", "device", "primary_metric", "split")
+_SAME_NAME_IF_SET = ("optimizer", "device", "primary_metric", "split", "save_overlays", "inline_values")
 
 
 class UnknownKind(Exception):
@@ -64,6 +65,9 @@ class LocalInputs:
     start_checkpoint: Path | None = None
     """When resuming: the weights to start from if the checkpoint cannot be used."""
 
+    embedding_checkpoint: Path | None = None
+    """File with the weights of what turns faces into vectors."""
+
 
 def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, output: Path) -> JobEnvironment:
     """What the job process is to do. Raises UnknownKind."""
@@ -72,15 +76,19 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         raise UnknownKind(f"This runner cannot run jobs of kind {kind!r}; it can run {', '.join(KINDS)}.")
     spec = getattr(assignment.job, kind)
     values = _values(spec)
+    if isinstance(spec, job_pb2.EmbedFacesSpec):
+        values["embedding_model_name"] = spec.embedding_model or None
+        spec = spec.detection
+        values |= _values(spec)
     if "task" in spec.DESCRIPTOR.fields_by_name and spec.task != vision_pb2.TASK_UNSPECIFIED:
         values["task"] = vision_pb2.Task.Name(spec.task).removeprefix("TASK_").lower()
     if isinstance(spec, job_pb2.TrainSpec):
         least = spec.primary_metric_mode == vision_pb2.METRIC_MODE_MIN
         values["primary_metric_mode"] = "min" if least else "max"
-    if isinstance(spec, job_pb2.InferSpec):
-        values["save_overlays"] = spec.save_overlays
-    if isinstance(spec, job_pb2.InferSpec | job_pb2.EmbedSpec):
-        values.setdefault("batch_size", 8)
+    if isinstance(spec, job_pb2.DetectFacesSpec) and spec.HasField("max_faces"):
+        values["max_detections"] = spec.max_faces
+    if kind in BATCH_SIZES:
+        values.setdefault("batch_size", BATCH_SIZES[kind])
     return JobEnvironment(
         kind=kind,
         job_id=names.job_id(assignment.job.name),
@@ -93,6 +101,7 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         hyperparameters=json_format.MessageToDict(spec.hyperparameters),
         resume=inputs.resume,
         start_checkpoint_path=inputs.start_checkpoint,
+        embedding_checkpoint_path=inputs.embedding_checkpoint,
         first_image_index=inputs.first_image_index,
         **values,
     )

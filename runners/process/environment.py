@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 
 from runners.process.errors import UserError
 
-KINDS = ("train", "validate", "infer", "embed")
+KINDS = ("train", "validate", "infer", "embed", "detect_faces", "embed_faces")
 """Kinds of jobs."""
+
+BATCH_SIZES = {"infer": 8, "embed": 8, "detect_faces": 1, "embed_faces": 1}
+"""Images per step where that is not said, for kinds that do not train."""
 
 _TASKS = {"detection": "detect", "object_detection": "detect"}
 _KNOWN_TASKS = ("detect", "segment", "classify", "pose", "obb")
@@ -25,7 +28,7 @@ class JobEnvironment:
     """What a job process is to do. None means: as the framework does by default."""
 
     kind: str = "train"
-    """train, validate, infer or embed (KIND)."""
+    """train, validate, infer, embed, detect_faces or embed_faces (KIND)."""
 
     job_id: str = "local"
     """The {job} of jobs/{job} (JOB_ID or INFERENCE_JOB_ID); "local" by hand."""
@@ -58,7 +61,7 @@ class JobEnvironment:
     """Passes over the training split, at least 1 (EPOCHS)."""
 
     batch_size: int = 16
-    """Images per step, at least 1 (BATCH_SIZE); 8 by default for infer and embed."""
+    """Images per step, at least 1 (BATCH_SIZE); by default 8 for infer and embed, 1 for faces."""
 
     image_size: int | None = None
     """Side of the square network input in pixels, 32 to 8192 (IMAGE_SIZE)."""
@@ -100,13 +103,25 @@ class JobEnvironment:
     """Overlap from which boxes match or are duplicates, in [0, 1] (IOU_THRESHOLD)."""
 
     max_detections: int = 100
-    """Most detections per image, at least 1 (MAX_DETECTIONS)."""
+    """Most detections or faces per image, at least 1 (MAX_DETECTIONS)."""
 
     top_k: int = 5
     """Most classes per image for classification, at least 1 (TOP_K)."""
 
     normalize: bool = True
     """Scale each vector of an embedding to length 1 (NORMALIZE)."""
+
+    inline_values: bool = False
+    """Tell the numbers of each vector with its prediction too, not only in a file (INLINE_VALUES)."""
+
+    embedding_model_name: str | None = None
+    """What turns a face into a vector (EMBEDDING_MODEL); by default what its checkpoint is of."""
+
+    embedding_checkpoint_path: Path | None = None
+    """Weights of that (EMBEDDING_CHECKPOINT_PATH)."""
+
+    save_crops: bool = True
+    """Keep a picture of each face (SAVE_CROPS)."""
 
     save_overlays: bool = False
     """Draw predictions into copies of the images (SAVE_OVERLAYS)."""
@@ -147,8 +162,8 @@ class JobEnvironment:
                 raise UserError(f"{name} is {text!r}; it must be {error}. Correct or unset it.") from None
         kind = values.get("kind", "train")
         values.setdefault("output_path", Path("output") / kind)
-        if kind in ("infer", "embed"):
-            values.setdefault("batch_size", 8)
+        if kind in BATCH_SIZES:
+            values.setdefault("batch_size", BATCH_SIZES[kind])
         return cls(**values)
 
     def to_environ(self) -> dict[str, str]:
@@ -266,6 +281,10 @@ _VARIABLES = (
     _Variable("max_detections", ("MAX_DETECTIONS",), _whole(1, 10_000)),
     _Variable("top_k", ("TOP_K",), _whole(1, 1000)),
     _Variable("normalize", ("NORMALIZE",), _switch),
+    _Variable("inline_values", ("INLINE_VALUES",), _switch),
+    _Variable("embedding_model_name", ("EMBEDDING_MODEL",), _text),
+    _Variable("embedding_checkpoint_path", ("EMBEDDING_CHECKPOINT_PATH",), Path),
+    _Variable("save_crops", ("SAVE_CROPS",), _switch),
     _Variable("save_overlays", ("SAVE_OVERLAYS",), _switch),
     _Variable("hyperparameters", ("HYPERPARAMETERS",), _object),
     _Variable("resume", ("RESUME",), _switch),

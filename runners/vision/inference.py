@@ -29,7 +29,7 @@ class Inference:
     """Goes through the images batch by batch, and keeps the totals.
 
     One event per image, in order of index, as soon as it is made. An image that cannot be read is an
-    error entry.
+    error entry. What leaves other files behind than this does overrides `keep`.
     """
 
     def __init__(
@@ -76,28 +76,43 @@ class Inference:
             prediction = broken.get(image.index) or found[image.index]
             prediction.index, prediction.image_uri = image.index, image.uri
             if image.index in found:
-                self._keep(pixels[image.index], prediction)
+                self._count(prediction)
+                self.keep(pixels[image.index], prediction)
             self._emitter.prediction(prediction)
         self._failed += len(broken)
         self._tell_progress()
 
-    def _keep(self, pixels: np.ndarray, prediction: result_pb2.ImagePrediction) -> None:
+    def _count(self, prediction: result_pb2.ImagePrediction) -> None:
         self._predicted += 1
         self._inference_ms += prediction.timings.inference_ms
         self._per_class.update(detection.class_name for detection in prediction.detections)
+        self._per_class.update("face" for _ in prediction.faces)
+
+    def keep(self, pixels: np.ndarray, prediction: result_pb2.ImagePrediction) -> None:
+        """Leave the files of an image behind, named in its prediction."""
         if self._environment.save_overlays:
             name = f"overlays/{prediction.index}.jpg"
             overlays.draw(pixels, prediction, self._environment.output_path / name)
-            prediction.overlay_artifact = self._publish(name, result_pb2.ARTIFACT_KIND_OVERLAY, "image/jpeg")
+            prediction.overlay_artifact = self.publish(name, result_pb2.ARTIFACT_KIND_OVERLAY, "image/jpeg")
         if prediction.HasField("embedding"):
-            self._dimension = len(prediction.embedding.values)
-            name = "embedding.bin" if len(self._listed) == 1 else f"embeddings/{prediction.index}.bin"
-            _write_vector(self._environment.output_path / name, prediction.embedding.values)
-            prediction.embedding.artifact = self._publish(
-                name, result_pb2.ARTIFACT_KIND_EMBEDDING, "application/octet-stream"
-            )
+            name = "embedding.bin" if self.is_single else f"embeddings/{prediction.index}.bin"
+            self.keep_vector(prediction.embedding, name)
 
-    def _publish(self, name: str, kind: "result_pb2.ArtifactKind.ValueType", content_type: str) -> str:
+    @property
+    def is_single(self) -> bool:
+        """Whether the job has one image: its files need no number then."""
+        return len(self._listed) == 1
+
+    def keep_vector(self, embedding: result_pb2.Embedding, name: str) -> None:
+        """Leave a vector in a file; its numbers stay in the prediction only if that was asked for."""
+        self._dimension = len(embedding.values)
+        _write_vector(self._environment.output_path / name, embedding.values)
+        kind = result_pb2.ARTIFACT_KIND_EMBEDDING
+        embedding.artifact = self.publish(name, kind, "application/octet-stream")
+        if not self._environment.inline_values:
+            del embedding.values[:]
+
+    def publish(self, name: str, kind: "result_pb2.ArtifactKind.ValueType", content_type: str) -> str:
         """Announce a file below the output path; the name of its artifact."""
         file = process_pb2.OutputFile(path=name, artifact=name, kind=kind, content_type=content_type)
         self._emitter.file(file)

@@ -5,6 +5,9 @@ from google.protobuf.message import Message
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 FRAMEWORK = "ultralytics"
+FRAMEWORKS = {"embed": "timm", "detect_faces": "faces", "embed_faces": "faces"}
+"""For kinds of jobs that FRAMEWORK is not the default of."""
+
 PRIORITY = 5
 MAX_ATTEMPTS = 3
 INITIAL_BACKOFF_SECONDS = 5
@@ -38,7 +41,7 @@ SPEC_DEFAULTS: dict[str, dict[str, object]] = {
         "batch_size": 8,
     },
     "embed": {"normalize": True, "batch_size": 8},
-    "detect_faces": {"confidence_threshold": 0.25, "max_faces": 100},
+    "detect_faces": {"confidence_threshold": 0.25, "max_faces": 100, "save_crops": True},
     "embed_faces": {"normalize": True},
 }
 
@@ -51,7 +54,7 @@ def with_defaults(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest | Non
     """
     filled = job_pb2.Job()
     filled.CopyFrom(job)
-    filled.framework = job.framework or FRAMEWORK
+    filled.framework = framework_of(job)
     if not job.HasField("priority"):
         filled.priority = PRIORITY
     _fill_retry_policy(filled.retry_policy)
@@ -67,6 +70,11 @@ def with_defaults(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest | Non
     if kind == "embed_faces":
         _fill(filled.embed_faces.detection, SPEC_DEFAULTS["detect_faces"])
     return filled
+
+
+def framework_of(job: job_pb2.Job) -> str:
+    """The framework that `job` names, or the default of its kind."""
+    return job.framework or FRAMEWORKS.get(str(job.WhichOneof("spec")), FRAMEWORK)
 
 
 def _task(framework: str, model: str, manifest: runner_pb2.FrameworkManifest | None) -> int:

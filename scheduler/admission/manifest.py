@@ -25,27 +25,33 @@ def check_against_manifest(job: job_pb2.Job, manifest: runner_pb2.FrameworkManif
         return [(Reason.UNSUPPORTED, Violation(f"job.{kind}", text))]
     spec = getattr(job, kind)
     findings = [*_check_models(kind, spec, manifest)]
+    place = kind
+    if kind == "embed_faces":
+        place, spec = "embed_faces.detection", spec.detection
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
     if task and manifest.tasks and task not in manifest.tasks:
         text = f"{manifest.framework} here does {_tasks(manifest.tasks)}, not {_task(task)}"
         findings.append((Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)))
     if "hyperparameters" in spec.DESCRIPTOR.fields_by_name:
         for name, value in sorted(spec.hyperparameters.fields.items()):
-            findings += _check_hyperparameter(kind, name, value, manifest)
+            field = f"job.{place}.hyperparameters.{name}"
+            findings += _check_hyperparameter(kind, field, name, value, manifest)
     return findings
 
 
 def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
     """Every model that a spec names, and the one that it lacks."""
     if kind == "embed_faces":
-        yield from _check_model(f"job.{kind}.detection.model", spec.detection.model, manifest)
-        yield from _check_model(f"job.{kind}.embedding_model", spec.embedding_model, manifest)
+        detectors = _models_for("detect_faces", manifest)
+        others = [m.name for m in manifest.models if not m.kinds or "detect_faces" not in m.kinds]
+        yield from _check_model(f"job.{kind}.detection.model", spec.detection.model, detectors, manifest)
+        yield from _check_model(f"job.{kind}.embedding_model", spec.embedding_model, others, manifest)
         return
     field = f"job.{kind}.model"
     if not spec.model and kind in {"train", "embed"} and not spec.checkpoint:
         such = f" (such as {manifest.models[0].name!r})" if manifest.models else ""
         yield Reason.UNKNOWN_MODEL, Violation(field, f"name a model{such} or a checkpoint to start from")
-    yield from _check_model(field, spec.model, manifest)
+    yield from _check_model(field, spec.model, _models_for(kind, manifest), manifest)
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
     model = next((known for known in manifest.models if known.name == spec.model), None)
     # A task that nobody here does is told once, for the framework.
@@ -55,17 +61,22 @@ def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) 
         yield Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)
 
 
-def _check_model(field: str, name: str, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
-    known = [model.name for model in manifest.models]
+def _models_for(kind: str, manifest: runner_pb2.FrameworkManifest) -> list[str]:
+    """Names of the models that can do jobs of a kind."""
+    return [model.name for model in manifest.models if not model.kinds or kind in model.kinds]
+
+
+def _check_model(
+    field: str, name: str, known: list[str], manifest: runner_pb2.FrameworkManifest
+) -> Iterator[Finding]:
     if name and name not in known:
         text = f"there is no model {name!r} in {manifest.framework}. {_nearest(name, known)}"
         yield Reason.UNKNOWN_MODEL, Violation(field, text)
 
 
 def _check_hyperparameter(
-    kind: str, name: str, value: Value, manifest: runner_pb2.FrameworkManifest
+    kind: str, field: str, name: str, value: Value, manifest: runner_pb2.FrameworkManifest
 ) -> Iterator[Finding]:
-    field = f"job.{kind}.hyperparameters.{name}"
     known = {rule.name: rule for rule in manifest.hyperparameters if not rule.kinds or kind in rule.kinds}
     if name in known:
         problem = _problem(known[name], value)

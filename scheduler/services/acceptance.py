@@ -1,7 +1,7 @@
 """Everything that can be known to be wrong with a job before any runner touches it."""
 
 from scheduler.admission import check_against_manifest, references, with_defaults
-from scheduler.admission.defaults import FRAMEWORK
+from scheduler.admission.defaults import framework_of
 from scheduler.inputs import InputResolver
 from scheduler.oversize import too_large
 from scheduler.store import datasets, history, runners
@@ -22,7 +22,7 @@ class Acceptance:
     async def completed(self, job: job_pb2.Job) -> job_pb2.Job:
         """A copy of `job` with its defaults filled in, as the newest runner of its framework has them."""
         async with self._store.read() as connection:
-            found = await runners.manifests(connection, job.framework or FRAMEWORK)
+            found = await runners.manifests(connection, framework_of(job))
         return with_defaults(job, found[0] if found else None)
 
     async def check(self, job: job_pb2.Job) -> None:
@@ -33,6 +33,12 @@ class Acceptance:
         if job.ByteSize() > MAX_JOB_BYTES:
             instead = "Upload the images as a zip, or make a dataset of them, and name that."
             raise too_large("job", "The job", job.ByteSize(), MAX_JOB_BYTES, instead)
+        if job.HasField("embed_faces") and not job.embed_faces.embedding_checkpoint:
+            text = (
+                "name what turns a face into a vector: a training's best checkpoint, or an uploaded file. "
+                "Vectors of random weights say nothing"
+            )
+            raise invalid(Reason.CHECKPOINT_NOT_FOUND, "job.embed_faces.embedding_checkpoint", text)
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
         await self._resolver.resolve(job, may_come=True)

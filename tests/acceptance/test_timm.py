@@ -44,7 +44,7 @@ async def test_class_folders_become_a_classifier(tmp_path: Path) -> None:
             job_pb2.Job(framework="timm", infer=job_pb2.InferSpec(checkpoint=best, images=images, top_k=2))
         )
         embedding = await client.create_job(
-            job_pb2.Job(framework="timm", embed=job_pb2.EmbedSpec(checkpoint=best, images=images))
+            job_pb2.Job(embed=job_pb2.EmbedSpec(checkpoint=best, images=images, inline_values=True))
         )
         epochs = [
             event.update.epoch_completed.epoch

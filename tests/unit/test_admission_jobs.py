@@ -237,6 +237,47 @@ def test_defaults_of_embeddings_and_faces() -> None:
     assert (faces.confidence_threshold, faces.max_faces) == (0.25, 100)
     both = with_defaults(job_pb2.Job(embed_faces=job_pb2.EmbedFacesSpec())).embed_faces
     assert (both.normalize, both.detection.max_faces) == (True, 100)
+    assert (faces.save_crops, both.detection.save_crops) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("spec", "framework"),
+    [
+        ({"train": job_pb2.TrainSpec()}, "ultralytics"),
+        ({"infer": job_pb2.InferSpec()}, "ultralytics"),
+        ({"embed": job_pb2.EmbedSpec()}, "timm"),
+        ({"detect_faces": job_pb2.DetectFacesSpec()}, "faces"),
+        ({"embed_faces": job_pb2.EmbedFacesSpec()}, "faces"),
+    ],
+)
+def test_each_kind_has_a_framework_where_none_is_named(spec: dict[str, Any], framework: str) -> None:
+    assert with_defaults(job_pb2.Job(**spec)).framework == framework
+    assert with_defaults(job_pb2.Job(framework="mine", **spec)).framework == "mine"
+
+
+def test_faces_are_looked_for_by_detectors_and_embedded_by_embedders() -> None:
+    known = manifest(
+        kinds=["detect_faces", "embed_faces"],
+        models=[
+            runner_pb2.ModelInfo(name="haar", kinds=["detect_faces", "embed_faces"]),
+            runner_pb2.ModelInfo(name="sface", kinds=["embed_faces"]),
+        ],
+        hyperparameters=[rule("min_size", "INT", min=10)],
+    )
+    spec = job_pb2.EmbedFacesSpec(detection={"model": "haar"}, embedding_model="sface")
+    assert found(job_pb2.Job(embed_faces=spec), known) == []
+    detect = job_pb2.DetectFacesSpec(model="sface", images=IMAGES)
+    ((reason, field, text),) = found(job_pb2.Job(detect_faces=detect), known)
+    assert (reason, field) == (Reason.UNKNOWN_MODEL, "job.detect_faces.model")
+    assert text.endswith("Known: haar.")
+    spec = job_pb2.EmbedFacesSpec(
+        detection={"model": "sface", "hyperparameters": hyper(min_size=1)}, embedding_model="haar"
+    )
+    assert [(reason, field) for reason, field, _ in found(job_pb2.Job(embed_faces=spec), known)] == [
+        (Reason.UNKNOWN_MODEL, "job.embed_faces.detection.model"),
+        (Reason.UNKNOWN_MODEL, "job.embed_faces.embedding_model"),
+        (Reason.BAD_HYPERPARAMETER, "job.embed_faces.detection.hyperparameters.min_size"),
+    ]
 
 
 @pytest.mark.parametrize(

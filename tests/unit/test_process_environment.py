@@ -94,7 +94,7 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("KIND", "paint", "one of train, validate, infer, embed"),
+        ("KIND", "paint", "one of train, validate, infer, embed, detect_faces, embed_faces"),
         ("ATTEMPT", "0", "at least 1"),
         ("EPOCHS", "0", "from 1 to 100000"),
         ("EPOCHS", "three", "a whole number"),
@@ -113,6 +113,8 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
         ("MAX_DETECTIONS", "0", "from 1 to 10000"),
         ("TOP_K", "0", "from 1 to 1000"),
         ("SAVE_OVERLAYS", "maybe", "true or false"),
+        ("SAVE_CROPS", "maybe", "true or false"),
+        ("INLINE_VALUES", "maybe", "true or false"),
         ("HYPERPARAMETERS", "mosaic=0", "a JSON object"),
         ("HYPERPARAMETERS", "[1]", "a JSON object"),
         ("RESUME", "2", "true or false"),

@@ -75,8 +75,22 @@ command(
 command(
     app,
     _submit_commands.embed,
-    "vmesh embed --framework timm --checkpoint train-7k3m9q2x --images ./photos --detach",
+    "vmesh embed --checkpoint train-7k3m9q2x --images ./photos --detach",
     panel=_SUBMIT,
+)
+faces = group(app, "faces", "Faces in images: find them, turn them into vectors.", panel=_SUBMIT)
+command(
+    faces,
+    _submit_commands.detect_faces,
+    "vmesh faces detect --images ./photos --detach",
+    "vmesh faces detect --images ./photos --set min_size=60 --save-overlays --detach",
+    name="detect",
+)
+command(
+    faces,
+    _submit_commands.embed_faces,
+    "vmesh faces embed --images ./photos --embedding-checkpoint train-7k3m9q2x --detach",
+    name="embed",
 )
 command(
     app,

@@ -72,6 +72,23 @@ RequestIdOption = Annotated[
         help="Submitting again with this id returns the same job.", show_default=False, rich_help_panel=_RUN
     ),
 ]
+OverlaysOption = Annotated[
+    bool,
+    typer.Option(
+        "--save-overlays", help="Keep each image with its predictions drawn in.", rich_help_panel=_MODEL
+    ),
+]
+NormalizeOption = Annotated[
+    bool, typer.Option("--normalize/--raw", help="Scale each vector to length 1.", rich_help_panel=_MODEL)
+]
+InlineOption = Annotated[
+    bool,
+    typer.Option(
+        "--inline",
+        help="Put the numbers into the result too, not only into files.",
+        rich_help_panel=_MODEL,
+    ),
+]
 TASKS = {
     name.removeprefix("TASK_").lower(): number
     for name, number in vision_pb2.Task.items()
@@ -152,12 +169,7 @@ class InferOptions:
     top_k: Annotated[
         int | None, typer.Option(help="Most classes per image. Default 5.", rich_help_panel=_MODEL)
     ] = None
-    save_overlays: Annotated[
-        bool,
-        typer.Option(
-            "--save-overlays", help="Keep each image with its predictions drawn in.", rich_help_panel=_MODEL
-        ),
-    ] = False
+    save_overlays: OverlaysOption = False
     batch_size: BatchSizeOption = None
     image_size: ImageSizeOption = None
     device: DeviceOption = ""
@@ -169,14 +181,52 @@ class EmbedOptions:
     """What an embedding is made of, besides images and checkpoint."""
 
     model: ModelOption = ""
-    normalize: Annotated[
-        bool,
-        typer.Option("--normalize/--raw", help="Scale each vector to length 1.", rich_help_panel=_MODEL),
-    ] = True
+    normalize: NormalizeOption = True
+    inline: InlineOption = False
     batch_size: BatchSizeOption = None
     image_size: ImageSizeOption = None
     device: DeviceOption = ""
     set: SetOption = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """How faces are looked for, besides images and checkpoint."""
+
+    model: Annotated[
+        str,
+        typer.Option(
+            help="haar-frontal, haar-profile or yunet. Default: yunet if there is a checkpoint, else haar-frontal.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = ""
+    confidence: ConfidenceOption = None
+    max_faces: Annotated[
+        int | None, typer.Option(help="Most faces per image. Default 100.", rich_help_panel=_MODEL)
+    ] = None
+    save_crops: Annotated[
+        bool, typer.Option("--crops/--no-crops", help="Keep a picture of each face.", rich_help_panel=_MODEL)
+    ] = True
+    save_overlays: OverlaysOption = False
+    device: DeviceOption = ""
+    set: SetOption = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class FaceVectorOptions:
+    """How a face becomes a vector, besides the checkpoint."""
+
+    embedding_model: Annotated[
+        str,
+        typer.Option(
+            help="timm or sface. Default: what the embedding checkpoint is of.",
+            show_default=False,
+            rich_help_panel=_MODEL,
+        ),
+    ] = ""
+    normalize: NormalizeOption = True
+    inline: InlineOption = False
 
 
 @dataclass(frozen=True)
@@ -200,7 +250,7 @@ class SubmitOptions:
     framework: Annotated[
         str,
         typer.Option(
-            help="Whose runners take the job. Default ultralytics.",
+            help="Whose runners take the job. Default ultralytics; timm for embed, faces for faces.",
             show_default=False,
             rich_help_panel=_QUEUE,
         ),
@@ -300,9 +350,32 @@ def infer_spec(options: InferOptions, images: job_pb2.ImageSource, checkpoint: s
 
 def embed_spec(options: EmbedOptions, images: job_pb2.ImageSource, checkpoint: str) -> job_pb2.EmbedSpec:
     """The spec of an embedding."""
-    spec = job_pb2.EmbedSpec(images=images, checkpoint=checkpoint)
+    spec = job_pb2.EmbedSpec(images=images, checkpoint=checkpoint, inline_values=options.inline)
     _fill(spec, options, "model", "normalize", "batch_size", "image_size", "device")
     spec.hyperparameters.update(_values.settings(options.set))
+    return spec
+
+
+def detect_faces_spec(
+    options: FaceOptions, images: job_pb2.ImageSource, checkpoint: str
+) -> job_pb2.DetectFacesSpec:
+    """The spec of a search for faces."""
+    spec = job_pb2.DetectFacesSpec(images=images, checkpoint=checkpoint, save_overlays=options.save_overlays)
+    _fill(spec, options, "model", "max_faces", "save_crops", "device")
+    if options.confidence is not None:
+        spec.confidence_threshold = options.confidence
+    spec.hyperparameters.update(_values.settings(options.set))
+    return spec
+
+
+def embed_faces_spec(
+    options: FaceVectorOptions, detection: job_pb2.DetectFacesSpec, checkpoint: str
+) -> job_pb2.EmbedFacesSpec:
+    """The spec of faces turned into vectors; `checkpoint` is what does so."""
+    spec = job_pb2.EmbedFacesSpec(
+        detection=detection, embedding_checkpoint=checkpoint, inline_values=options.inline
+    )
+    _fill(spec, options, "embedding_model", "normalize")
     return spec
 
 

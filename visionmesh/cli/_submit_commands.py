@@ -1,4 +1,4 @@
-"""vmesh train, validate, infer, embed, retry: submit a job and, unless detached, stay with it."""
+"""vmesh train, validate, infer, embed, faces, retry: submit a job and, unless detached, stay with it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -18,6 +18,8 @@ from visionmesh.cli._run import Exit, exit_of_state, run
 from visionmesh.cli._specs import (
     DetachOption,
     EmbedOptions,
+    FaceOptions,
+    FaceVectorOptions,
     InferOptions,
     LogsOption,
     RequestIdOption,
@@ -38,6 +40,13 @@ CheckpointOption = Annotated[
 ]
 OptionalCheckpointOption = Annotated[
     str, typer.Option(help="Weights to start from: as for validate. Default: random.", show_default=False)
+]
+DetectorOption = Annotated[
+    str, typer.Option(help="Weights of the detector, such as the ONNX file of a YuNet.", show_default=False)
+]
+EmbedderOption = Annotated[
+    str,
+    typer.Option(help="What makes the vectors: a timm training, or the ONNX file of an SFace."),
 ]
 ImagesOption = Annotated[
     list[str],
@@ -116,6 +125,48 @@ def embed(
         return job_pb2.Job(embed=spec)
 
     run(_submit(mesh, submit, build))
+
+
+def detect_faces(
+    images: ImagesOption,
+    face_options: FaceOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+    checkpoint: DetectorOption = "",
+) -> None:
+    """Find the faces in images, and cut them out."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        return job_pb2.Job(detect_faces=await _detection(inputs, face_options, images, checkpoint))
+
+    run(_submit(mesh, submit, build))
+
+
+def embed_faces(
+    images: ImagesOption,
+    embedding_checkpoint: EmbedderOption,
+    face_options: FaceOptions,
+    vector_options: FaceVectorOptions,
+    submit: SubmitOptions,
+    mesh: MeshOptions,
+    checkpoint: DetectorOption = "",
+) -> None:
+    """Find the faces in images, and turn each into a vector."""
+
+    async def build(inputs: Inputs) -> job_pb2.Job:
+        detection = await _detection(inputs, face_options, images, checkpoint)
+        weights = await inputs.checkpoint(embedding_checkpoint)
+        return job_pb2.Job(embed_faces=_specs.embed_faces_spec(vector_options, detection, weights))
+
+    run(_submit(mesh, submit, build))
+
+
+async def _detection(
+    inputs: Inputs, options: FaceOptions, images: list[str], checkpoint: str
+) -> job_pb2.DetectFacesSpec:
+    _specs.detect_faces_spec(options, job_pb2.ImageSource(), "")
+    weights = await inputs.checkpoint(checkpoint) if checkpoint else ""
+    return _specs.detect_faces_spec(options, await inputs.images(images), weights)
 
 
 def retry(

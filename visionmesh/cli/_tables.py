@@ -95,6 +95,8 @@ def _show_inference(console: Console, inference: result_pb2.InferenceResult) -> 
         f"[bold]{inference.total_images} images[/]{failed}, "
         f"{inference.avg_inference_time_ms:.1f} ms each in the network"
     )
+    if inference.embedding_dimension:
+        console.print(f"vectors of {inference.embedding_dimension} numbers")
     if inference.detections_per_class:
         table = plain_table("CLASS", "FOUND", right=("FOUND",))
         for name, count in sorted(inference.detections_per_class.items()):
@@ -160,7 +162,8 @@ def found_text(prediction: result_pb2.ImagePrediction) -> Text:
     found += [f"{entry.class_name} {entry.confidence:.2f}" for entry in prediction.classifications]
     found += [f"face {face.confidence:.2f}" for face in prediction.faces]
     if prediction.HasField("embedding"):
-        found.append(f"vector of {len(prediction.embedding.values)}")
+        numbers = len(prediction.embedding.values)
+        found.append(f"vector of {numbers}" if numbers else "vector")
     if not found:
         return Text("nothing", style="dim")
     more = f" +{len(found) - _SHOWN_DETECTIONS}" if len(found) > _SHOWN_DETECTIONS else ""

@@ -113,7 +113,8 @@ class Job(_message.Message):
     """A name for people; up to 200 characters, need not be unique."""
     framework: _builtins.str
     """The framework whose runners may take the job, such as "ultralytics".
-    Default "ultralytics".
+    Default: "timm" for embed, "faces" for detect_faces and embed_faces, else
+    "ultralytics".
     """
     priority: _builtins.int
     """0 (background) to 10 (urgent); higher goes first, equals go first come
@@ -831,7 +832,9 @@ class EmbedSpec(_message.Message):
     model: _builtins.str
     """A model of the framework's manifest. Required unless checkpoint is set."""
     checkpoint: _builtins.str
-    """Weights as in InferSpec.checkpoint."""
+    """Weights as in InferSpec.checkpoint: without it those that the makers of
+    `model` have published.
+    """
     normalize: _builtins.bool
     """Scale each vector to unit length. Default true."""
     batch_size: _builtins.int
@@ -900,6 +903,7 @@ class DetectFacesSpec(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     SAVE_CROPS_FIELD_NUMBER: _builtins.int
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
+    SAVE_OVERLAYS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """A face detector of the framework's manifest. Default: the framework's."""
     checkpoint: _builtins.str
@@ -911,9 +915,11 @@ class DetectFacesSpec(_message.Message):
     device: _builtins.str
     """"cpu", "cuda" or "cuda:0". Default: the best that the runner has."""
     save_crops: _builtins.bool
-    """Keep a picture of each face, as artifact faces/{image}/{face}.jpg. Default
-    true.
+    """Keep a picture of each face, as artifact faces/{image}/{face}.jpg, or
+    faces/{face}.jpg where the job has one image. Default true.
     """
+    save_overlays: _builtins.bool
+    """As in InferSpec.save_overlays."""
     @_builtins.property
     def images(self) -> Global___ImageSource:
         """The images to look at."""
@@ -933,10 +939,11 @@ class DetectFacesSpec(_message.Message):
         device: _builtins.str = ...,
         save_crops: _builtins.bool | None = ...,
         hyperparameters: _struct_pb2.Struct | None = ...,
+        save_overlays: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "_save_crops", b"_save_crops", "confidence_threshold", b"confidence_threshold", "hyperparameters", b"hyperparameters", "images", b"images", "max_faces", b"max_faces", "save_crops", b"save_crops"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "_save_crops", b"_save_crops", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "hyperparameters", b"hyperparameters", "images", b"images", "max_faces", b"max_faces", "model", b"model", "save_crops", b"save_crops"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold", "_max_faces", b"_max_faces", "_save_crops", b"_save_crops", "checkpoint", b"checkpoint", "confidence_threshold", b"confidence_threshold", "device", b"device", "hyperparameters", b"hyperparameters", "images", b"images", "max_faces", b"max_faces", "model", b"model", "save_crops", b"save_crops", "save_overlays", b"save_overlays"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence_threshold: _TypeAlias = _typing.Literal["confidence_threshold"]  # noqa: Y015
     _WhichOneofArgType__confidence_threshold: _TypeAlias = _typing.Literal["_confidence_threshold", b"_confidence_threshold"]  # noqa: Y015
@@ -955,7 +962,10 @@ Global___DetectFacesSpec: _TypeAlias = DetectFacesSpec  # noqa: Y015
 
 @_typing.final
 class EmbedFacesSpec(_message.Message):
-    """Finds the faces in each image and turns each face into one vector."""
+    """Finds the faces in each image and turns each face into one vector, as
+    artifact faces/{image}/{face}.bin, or faces/{face}.bin where the job has one
+    image.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -965,9 +975,14 @@ class EmbedFacesSpec(_message.Message):
     NORMALIZE_FIELD_NUMBER: _builtins.int
     INLINE_VALUES_FIELD_NUMBER: _builtins.int
     embedding_model: _builtins.str
-    """A model of the framework's manifest that turns a face into a vector."""
+    """A model of the framework's manifest that turns a face into a vector.
+    Default: the one that embedding_checkpoint is of.
+    """
     embedding_checkpoint: _builtins.str
-    """Weights of that model, as in InferSpec.checkpoint."""
+    """Its weights: jobs/{job}/artifacts/{artifact}, uploads/{upload}, or a URI
+    inside the configured stores. A job without is refused, because vectors of
+    random weights say nothing.
+    """
     normalize: _builtins.bool
     """Scale each vector to unit length. Default true."""
     inline_values: _builtins.bool

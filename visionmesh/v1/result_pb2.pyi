@@ -370,7 +370,9 @@ class Face(_message.Message):
 
     @_builtins.property
     def landmarks(self) -> _containers.RepeatedCompositeFieldContainer[Global___Keypoint]:
-        """left_eye, right_eye, nose, mouth_left, mouth_right where known."""
+        """left_eye, right_eye, nose, mouth_left, mouth_right where known; left and
+        right as the person has them, so the left eye is on the right of a picture.
+        """
 
     @_builtins.property
     def embedding(self) -> Global___Embedding:

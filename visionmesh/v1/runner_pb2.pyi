@@ -788,6 +788,7 @@ class Assignment(_message.Message):
     RESUME_FIELD_NUMBER: _builtins.int
     GPU_INDICES_FIELD_NUMBER: _builtins.int
     START_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    EMBEDDING_CHECKPOINT_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """The attempt to run it as."""
     resume: _builtins.bool
@@ -821,6 +822,10 @@ class Assignment(_message.Message):
         epoch: that is no failure of the attempt.
         """
 
+    @_builtins.property
+    def embedding_checkpoint(self) -> Global___ObjectInput:
+        """The weights of EmbedFacesSpec.embedding_model; unset for other jobs."""
+
     def __init__(
         self,
         *,
@@ -832,10 +837,11 @@ class Assignment(_message.Message):
         resume: _builtins.bool = ...,
         gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
         start_checkpoint: Global___ObjectInput | None = ...,
+        embedding_checkpoint: Global___ObjectInput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "job", b"job", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "embedding_checkpoint", b"embedding_checkpoint", "job", b"job", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "resume", b"resume", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "embedding_checkpoint", b"embedding_checkpoint", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "resume", b"resume", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -68,8 +68,27 @@ CREATED: Table = {
         Reason.UNSUPPORTED, "job.train.task", "not pose", "does detect",
     ),
     "kind that the framework does not run": bad(
-        job(lambda w: job_pb2.Job(embed=job_pb2.EmbedSpec(images=infer("x", w.dataset).infer.images))),
+        job(lambda w: job_pb2.Job(
+            framework="ultralytics",
+            embed=job_pb2.EmbedSpec(images=infer("x", w.dataset).infer.images),
+        )),
         Reason.UNSUPPORTED, "job.embed", "does not run embed jobs", "Choose another framework",
+    ),
+    "vectors of faces without weights": bad(
+        job(lambda w: job_pb2.Job(
+            embed_faces=job_pb2.EmbedFacesSpec(detection={"images": infer("x", w.dataset).infer.images}),
+        )),
+        Reason.CHECKPOINT_NOT_FOUND, "job.embed_faces.embedding_checkpoint",
+        "name what turns a face into a vector", "Vectors of random weights say nothing",
+    ),
+    "vectors of faces with absent weights": bad(
+        job(lambda w: job_pb2.Job(
+            embed_faces=job_pb2.EmbedFacesSpec(
+                detection={"images": infer("x", w.dataset).infer.images}, embedding_checkpoint="uploads/none",
+            ),
+        )),
+        Reason.NOT_FOUND, "job.embed_faces.embedding_checkpoint", "no upload 'uploads/none'",
+        "Upload the file first",
     ),
     "absent dataset": bad(
         job(lambda w: train("datasets/nowhere")),

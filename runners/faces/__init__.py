@@ -1,0 +1,1 @@
+"""The faces framework: finds faces in images and turns them into vectors, with OpenCV."""
