@@ -426,6 +426,41 @@ def test_a_folder_without_images_is_a_usage_error(mesh: Mesh, vmesh: Terminal, t
     assert "no images there" in ran.stderr
 
 
+def test_embed_asks_for_numbers_only_if_told_to(mesh: Mesh, vmesh: Terminal) -> None:
+    for more in ([], ["--inline", "--raw"]):
+        ran = vmesh("embed", "--checkpoint", "j0", "--images", "shapes:test", "-d", *more)
+        assert ran.exit_code == 0, ran.output
+    quiet, inline = (request.job.embed for request in mesh.created)
+    assert (quiet.inline_values, quiet.normalize) == (False, True)
+    assert (inline.inline_values, inline.normalize) == (True, False)
+
+
+def test_faces_are_detected_without_weights(mesh: Mesh, vmesh: Terminal) -> None:
+    settings = ("--model", "haar-frontal", "--confidence", "0.5", "--max-faces", "3", "--no-crops")
+    ran = vmesh("faces", "detect", "--images", "shapes:test", *settings, "--set", "min_size=60", "-d")
+    assert ran.exit_code == 0, ran.output
+    spec = mesh.created[0].job.detect_faces
+    assert (spec.model, spec.checkpoint, spec.images.dataset_images.split) == ("haar-frontal", "", "test")
+    assert (spec.confidence_threshold, spec.max_faces, spec.save_crops) == (0.5, 3, False)
+    assert dict(spec.hyperparameters) == {"min_size": 60}
+
+
+def test_faces_are_embedded_with_two_checkpoints(mesh: Mesh, vmesh: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "yunet.onnx").write_bytes(b"detector")
+    ran = vmesh(
+        *("faces", "embed", "--images", "shapes:test", "--checkpoint", str(tmp_path / "yunet.onnx")),
+        *("--embedding-checkpoint", "j0", "--embedding-model", "timm", "--inline", "-d"),
+    )
+    assert ran.exit_code == 0, ran.output
+    spec = mesh.created[0].job.embed_faces
+    assert spec.detection.checkpoint == "uploads/u1"
+    assert spec.embedding_checkpoint == "jobs/j0/artifacts/best"
+    assert (spec.embedding_model, spec.inline_values, spec.normalize) == ("timm", True, True)
+    missing = vmesh("faces", "embed", "--images", "shapes:test")
+    assert missing.exit_code == 2
+    assert "--embedding-checkpoint" in missing.output
+
+
 def test_infer_shows_what_was_found_and_what_could_not_be_read(vmesh: Terminal) -> None:
     ran = vmesh("infer", "--checkpoint", "j0", "--images", "shapes:test")
     assert ran.exit_code == 0, ran.output

@@ -196,7 +196,7 @@ class FaceOptions:
     model: Annotated[
         str,
         typer.Option(
-            help="haar-frontal, haar-profile or yunet. Default: yunet if there is a checkpoint, else haar-frontal.",
+            help="haar-frontal (default), haar-profile, or yunet (default with a checkpoint).",
             show_default=False,
             rich_help_panel=_MODEL,
         ),
