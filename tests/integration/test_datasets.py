@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from coco_copies import as_coco
+from dataset_copies import as_coco
 from live_scheduler import Mesh
 
 from visionmesh.errors import MeshError

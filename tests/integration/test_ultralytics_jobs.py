@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coco_copies import as_coco
+from dataset_copies import as_coco
 from job_recorder import JobRun
 from PIL import Image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from coco_copies import as_coco
+from dataset_copies import as_coco
 from PIL import Image
 
 from visionmesh.datasets import coco, yolo
@@ -111,7 +111,10 @@ WRONG = {
     "no such image": (change("annotations/0/image_id", 9), "annotation 1: there is no image 9"),
     "image id that is a list": (change("annotations/0/image_id", [1]), "there is no image [1]"),
     "no such category": (change("annotations/0/category_id", 1), "there is no category 1"),
-    "image that is absent": (change("images/1/file_name", "x.jpg"), "image 'x.jpg' is not in the dataset"),
+    "image that is absent": (
+        change("images/1/file_name", "x.jpg"),
+        "image 'x.jpg': it is not in the dataset",
+    ),
     "image elsewhere": (change("images/1/file_name", "../../x.jpg"), "is not in the dataset"),
     "size that is not the image's": (change("images/0/width", 101), "is listed with 101 x 50"),
     "no size": (change("images/1/height", None), "needs width and height in pixels"),

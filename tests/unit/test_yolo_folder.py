@@ -90,8 +90,8 @@ def test_both_layouts_and_both_names_of_val(tmp_path: Path, images: str, labels:
     ],
 )
 def test_every_file_has_one_standard_path(path: str, standard: str) -> None:
-    assert yolo.standard_path(path) == standard
-    assert yolo.standard_path(standard) == standard
+    assert yolo.FOLDERS.standard_path(path) == standard
+    assert yolo.FOLDERS.standard_path(standard) == standard
 
 
 def test_standardize_changes_the_layout_and_nothing_that_is_reported(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from visionmesh.datasets.report import SERVES
+from visionmesh.datasets.report import SERVES, DatasetReport
 
 _MAX_BYTES = 2**20
 _HOW = "write `names: [first, second, …]`"
@@ -43,6 +43,16 @@ def read(folder: Path) -> Told:
     if (folder / "classes.txt").is_file():
         return Told("classes.txt", tuple(_names_in_text(folder / "classes.txt")))
     raise ValueError("data.yaml: there is none; write one with `names: [first, second, …]`, or a classes.txt")
+
+
+def told(folder: Path, report: DatasetReport) -> Told:
+    """As `read`, but what is wrong goes to the report."""
+    try:
+        return read(folder)
+    except ValueError as error:
+        file, _, message = str(error).partition(": ")
+        report.add_problem(file, 0, message)
+        return Told(file, ())
 
 
 def mirrored(names: tuple[str, ...]) -> tuple[int, ...]:

@@ -1,29 +1,39 @@
-"""COCO for detection: annotations/instances_{split}.json, and the images that it lists.
+"""COCO: annotations/instances_{split}.json, and the images that it lists.
 
-Years (`instances_train2017.json`, `train2017/`) and {split}/_annotations.coco.json are understood, and
-`valid` is taken for `val`. Images lie in images/{split}/, {split}/ or images/, or beside the file that
-lists them. Boxes are [x, y, width, height] in pixels from the upper left corner; crowds (`iscrowd`) are
-left out, as YOLO's own converter does. Class ids go by the categories in order of their id.
+Years (`instances_train2017.json`, `train2017/`), `person_keypoints_{split}.json` and
+{split}/_annotations.coco.json are understood, and `valid` is taken for `val`. Images lie in images/{split}/,
+{split}/ or images/, or beside the file that lists them. Boxes are [x, y, width, height] in pixels from the
+upper left corner, outlines polygons or masks in runs; annotations without either are the classes of whole
+images. Crowds (`iscrowd`) are left out, as YOLO's own converter does. Class ids go by the categories in
+order of their id.
 
 The format: https://cocodataset.org/#format-data
 """
 
-import json
-import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from visionmesh.datasets import _coco_files, _data_yaml
+from visionmesh.datasets._json import line_of, load
+from visionmesh.datasets._objects import (
+    BadLabel,
+    LabelledObject,
+    Size,
+    Tally,
+    Where,
+    is_number,
+    read_box,
+    read_keypoints,
+    read_outlines,
+)
 from visionmesh.datasets.images import images_below, refused_images, training_size
-from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, DatasetReport, SplitReport, split_of
+from visionmesh.datasets.report import DatasetReport, SplitReport
 
 _MAX_BYTES = 2 * 2**30
-_IN_FOLDER = re.compile(r"(?:instances_)?(train|val|valid|test)(?:20\d\d)?\.json")
-_BESIDE_IMAGES = "_annotations.coco.json"
-_SLACK = 1.0  # pixels by which a box may stick out: tools round
+_MAX_LOCATED_BYTES = 64 * 2**20  # telling lines is slow
 _SHOWN = 60
 
 
@@ -31,12 +41,9 @@ _SHOWN = 60
 class _Image:
     """One listed image."""
 
-    id: Any
     path: Path
-    width: float
-    height: float
-    boxes: list[tuple[int, tuple[float, float, float, float]]] = field(default_factory=list)
-    """Class id and x, y, width, height in pixels, cut to the image."""
+    size: Size
+    objects: list[LabelledObject] = field(default_factory=list)
 
 
 @dataclass
@@ -44,19 +51,21 @@ class _Split:
     """What one file lists."""
 
     class_names: list[str]
+    keypoint_names: tuple[str, ...]
     images: list[_Image]
+    tally: list[tuple[LabelledObject, Where]]
 
 
 def is_laid_out(folder: Path) -> bool:
     """Whether `folder` holds a file that lists a split."""
-    return bool(_files(folder))
+    return bool(_coco_files.listings(folder))
 
 
 def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
     """Read every file that lists a split, and with `open_images` the header of every image."""
-    report = DatasetReport()
+    report, tally = DatasetReport(), Tally()
     listed: dict[Path, str] = {}
-    for split, file in _files(folder).items():
+    for split, file in _coco_files.listings(folder).items():
         read = _read(folder, split, file, report)
         _compare_classes(read, _shown(file, folder), report)
         for image in read.images:
@@ -66,80 +75,82 @@ def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
                 report.add_problem(_shown(image.path, folder), 0, text)
         if open_images:
             _check_sizes(read, folder, report)
-        found = Counter(class_id for image in read.images for class_id, _ in image.boxes)
+        for found, where in read.tally:
+            tally.add(found, where)
         if read.images:
-            count, per_class = len(read.images), tuple(found[n] for n in range(len(read.class_names)))
-            report.splits.append(SplitReport(split, count, count, found.total(), per_class))
-    for path in images_below(folder):
-        if path not in listed:
-            report.add_problem(_shown(path, folder), 0, "no file lists it; list it, or remove it")
-    for path, problem in refused_images(folder) if open_images else ():
-        report.add_problem(_shown(path, folder), 0, problem)
+            report.splits.append(_counted(split, read))
+    tally.settle(report)
+    if report.task == "classify":
+        _check_classes(folder, report)
+    _check_images(folder, listed, report, open_images=open_images)
     return report
 
 
-def labelled_images(folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str]]:
-    """(image, its path within the split, its labels as a YOLO file) of a folder that was checked."""
-    file = _files(folder).get(split)
+def labelled_images(folder: Path, split: str, task: str = "") -> Iterator[tuple[Path, str, str | None]]:
+    """(image, its path within the split, its labels if it has any) of a folder that was checked.
+
+    The labels are the text of a YOLO file for `task`, which is one of the report's; "" for its first.
+    """
+    file = _coco_files.listings(folder).get(split)
     if file is None:
         return
+    task = task or check_folder(folder).task
     for image in _read(folder, split, file, DatasetReport()).images:
-        lines = [
-            f"{class_id} {(x + width / 2) / image.width:.6f} {(y + height / 2) / image.height:.6f} "
-            f"{width / image.width:.6f} {height / image.height:.6f}\n"
-            for class_id, (x, y, width, height) in image.boxes
-        ]
-        yield image.path, _within(image.path, folder, split), "".join(lines)
+        text = "".join(found.line(task, image.size) for found in image.objects)
+        known = bool(text) or task != "classify"
+        yield image.path, _coco_files.within(image.path, folder, split), text if known else None
 
 
 def standard_paths(folder: Path) -> Mapping[str, str]:
     """Where each file belongs: images/{split}/… and annotations/instances_{split}.json."""
     places = {_shown(path, folder): _shown(path, folder) for path in folder.rglob("*") if path.is_file()}
-    for split, file in _files(folder).items():
+    for split, file in _coco_files.listings(folder).items():
         places[_shown(file, folder)] = f"annotations/instances_{split}.json"
         for image in _read(folder, split, file, DatasetReport()).images:
             name = _shown(image.path, folder)
-            places[name] = f"images/{split}/{_within(image.path, folder, split)}"
+            places[name] = f"images/{split}/{_coco_files.within(image.path, folder, split)}"
     return places
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The file that lists each split."""
-    found: dict[str, Path] = {}
-    for path in sorted((folder / "annotations").glob("*.json")):
-        if (match := _IN_FOLDER.fullmatch(path.name)) is not None:
-            found.setdefault(str(split_of(match[1])), path)
-    for split in SPLITS:
-        for name in SPLIT_FOLDERS[split]:
-            if (folder / name / _BESIDE_IMAGES).is_file():
-                found.setdefault(split, folder / name / _BESIDE_IMAGES)
-    return {split: found[split] for split in SPLITS if split in found}
+def _counted(split: str, read: _Split) -> SplitReport:
+    found = Counter(labelled.class_id for image in read.images for labelled in image.objects)
+    whole = any(labelled.box is None for image in read.images for labelled in image.objects)
+    labelled = sum(1 for image in read.images if image.objects or not whole)
+    counts = tuple(found[class_id] for class_id in range(len(read.class_names)))
+    return SplitReport(split, len(read.images), labelled, found.total(), counts)
 
 
 def _read(folder: Path, split: str, file: Path, report: DatasetReport) -> _Split:
-    """What `file` lists; what is wrong with it is noted and left out."""
+    """What `file` lists; what is wrong with it is noted, with its line, and left out."""
+    found = DatasetReport()
+    read = _parsed(folder, split, file, found, located=False)
+    if found.problem_count and file.stat().st_size <= _MAX_LOCATED_BYTES:
+        found = DatasetReport()
+        read = _parsed(folder, split, file, found, located=True)
+    report.take_problems(found)
+    return read
+
+
+def _parsed(folder: Path, split: str, file: Path, report: DatasetReport, *, located: bool) -> _Split:
     name = _shown(file, folder)
-    content = _load(file, name, report)
-    numbers, class_names = _categories(content, name, report)
+    content = load(file, name, _MAX_BYTES, report, located=located)
+    categories = _entries(content, "categories", name, report)
+    numbers, class_names = _classes(categories, name, report)
     images = _images(content, folder, split, file, report)
+    tally = []
     for annotation in _entries(content, "annotations", name, report):
-        _add_box(annotation, numbers, images, name, report)
-    return _Split(class_names, list(images.values()))
-
-
-def _load(file: Path, name: str, report: DatasetReport) -> dict[str, Any]:
-    if file.stat().st_size > _MAX_BYTES:
-        report.add_problem(name, 0, f"it has more than {_MAX_BYTES} bytes; split the dataset")
-        return {}
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        report.add_problem(name, getattr(error, "lineno", 0), f"it is no JSON: {error}")
-        return {}
-    if not isinstance(content, dict):
-        report.add_problem(name, 0, "it must be an object with images, annotations and categories")
-        return {}
-    return content
+        where = Where(name, line_of(annotation), f"annotation {str(annotation.get('id'))[:_SHOWN]}")
+        if annotation.get("iscrowd"):
+            continue
+        try:
+            image, labelled = _object(annotation, numbers, images)
+        except BadLabel as bad:
+            where.problem(report, str(bad))
+        else:
+            image.objects.append(labelled)
+            tally.append((labelled, where))
+    keypoint_names = _keypoint_names(categories, name, report)
+    return _Split(class_names, keypoint_names, list(images.values()), tally)
 
 
 def _entries(content: dict[str, Any], key: str, name: str, report: DatasetReport) -> list[dict[str, Any]]:
@@ -151,13 +162,13 @@ def _entries(content: dict[str, Any], key: str, name: str, report: DatasetReport
     return found
 
 
-def _categories(
-    content: dict[str, Any], name: str, report: DatasetReport
+def _classes(
+    categories: list[dict[str, Any]], name: str, report: DatasetReport
 ) -> tuple[dict[Any, int], list[str]]:
     """Class id by category id, and the names in order."""
     found = [
         (entry["id"], entry["name"])
-        for entry in _entries(content, "categories", name, report)
+        for entry in categories
         if isinstance(entry.get("id"), int) and isinstance(entry.get("name"), str)
     ]
     if not found:
@@ -168,95 +179,97 @@ def _categories(
     return {number: class_id for class_id, (number, _) in enumerate(found)}, [text for _, text in found]
 
 
+def _keypoint_names(categories: list[dict[str, Any]], name: str, report: DatasetReport) -> tuple[str, ...]:
+    """Of the categories that have any: those must be the same."""
+    listed = [entry["keypoints"] for entry in categories if entry.get("keypoints")]
+    if not listed:
+        return ()
+    if not all(isinstance(names, list) and names == listed[0] for names in listed):
+        report.add_problem(name, 0, "`keypoints` must be one list of names, the same for every category")
+        return ()
+    return tuple(str(text) for text in listed[0])
+
+
 def _images(
     content: dict[str, Any], folder: Path, split: str, file: Path, report: DatasetReport
 ) -> dict[Any, _Image]:
     """The listed images by id."""
     name, images = _shown(file, folder), dict[Any, _Image]()
     for entry in _entries(content, "images", name, report):
-        shown = _cut(entry.get("file_name"))
-        path = _find(folder, split, file.parent, entry.get("file_name"))
+        where = Where(name, line_of(entry), f"image {_cut(entry.get('file_name'))}")
+        path = _coco_files.find(folder, split, file.parent, entry.get("file_name"))
         width, height = _positive(entry.get("width")), _positive(entry.get("height"))
         if path is None:
-            report.add_problem(name, 0, f"image {shown} is not in the dataset; add it below images/{split}")
+            where.problem(report, f"it is not in the dataset; add it below images/{split}")
         elif width is None or height is None:
-            report.add_problem(name, 0, f"image {shown} needs width and height in pixels, above 0")
+            where.problem(report, "it needs width and height in pixels, above 0")
         elif not isinstance(entry.get("id"), int | str) or entry["id"] in images:
-            report.add_problem(name, 0, f"image {shown} needs an id of its own")
+            where.problem(report, "it needs an id of its own")
         else:
-            images[entry["id"]] = _Image(entry["id"], path, width, height)
+            images[entry["id"]] = _Image(path, Size(width, height))
     return images
 
 
-def _find(folder: Path, split: str, beside: Path, file_name: Any) -> Path | None:
-    """The file of a listed image, inside the dataset."""
-    if not isinstance(file_name, str) or not file_name or "\0" in file_name:
-        return None
-    inner = PurePosixPath(file_name.replace("\\", "/"))
-    if inner.is_absolute() or ".." in inner.parts:
-        return None
-    names = [name + year for name in SPLIT_FOLDERS[split] for year in ("", "2017", "2014")]
-    places = [folder / "images" / name for name in names] + [folder / name for name in names]
-    for place in (*places, folder / "images", beside, folder):
-        if (place / inner).is_file():
-            return place / inner
-    return None
-
-
-def _add_box(
-    annotation: dict[str, Any],
-    numbers: Mapping[Any, int],
-    images: Mapping[Any, _Image],
-    name: str,
-    report: DatasetReport,
-) -> None:
-    """Add one box to its image, or note what is wrong with it."""
-    which = f"annotation {str(annotation.get('id'))[:_SHOWN]}"
-    image, class_id = (
-        _lookup(images, annotation.get("image_id")),
-        _lookup(numbers, annotation.get("category_id")),
-    )
-    box = annotation.get("bbox")
-    if annotation.get("iscrowd"):
-        return
+def _object(
+    annotation: dict[str, Any], numbers: Mapping[Any, int], images: Mapping[Any, _Image]
+) -> tuple[_Image, LabelledObject]:
+    """An annotation, and the image in which it is. Raises BadLabel."""
+    image = _lookup(images, annotation.get("image_id"))
+    class_id = _lookup(numbers, annotation.get("category_id"))
     if image is None:
-        report.add_problem(name, 0, f"{which}: there is no image {_cut(annotation.get('image_id'))}")
-    elif class_id is None:
-        report.add_problem(name, 0, f"{which}: there is no category {_cut(annotation.get('category_id'))}")
-    elif (problem := _box_problem(box, image)) is not None:
-        report.add_problem(name, 0, f"{which}: {problem}")
-    else:
-        x, y, width, height = map(float, box)  # type: ignore[arg-type] # it was checked
-        left, top = max(x, 0.0), max(y, 0.0)
-        right, bottom = min(x + width, image.width), min(y + height, image.height)
-        image.boxes.append((class_id, (left, top, right - left, bottom - top)))
-
-
-def _box_problem(box: Any, image: _Image) -> str | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        return "bbox must be [x, y, width, height], four finite numbers in pixels"
-    x, y, width, height = box
-    if width <= 0 or height <= 0:
-        return f"bbox {box} must be wider and higher than 0"
-    if min(x, y) < -_SLACK or x + width > image.width + _SLACK or y + height > image.height + _SLACK:
-        return f"bbox {box} lies outside of the image of {image.width:g} x {image.height:g} pixels"
-    return None
+        raise BadLabel(f"there is no image {_cut(annotation.get('image_id'))}")
+    if class_id is None:
+        raise BadLabel(f"there is no category {_cut(annotation.get('category_id'))}")
+    box, outlines, points = (annotation.get(key) for key in ("bbox", "segmentation", "keypoints"))
+    found = LabelledObject(
+        class_id,
+        None if box is None else read_box(box, image.size),
+        read_outlines(outlines, image.size) if outlines else (),
+        keypoints=read_keypoints(points, image.size) if points else (),
+    )
+    return image, found.whole()
 
 
 def _compare_classes(read: _Split, name: str, report: DatasetReport) -> None:
-    """The classes of all splits must be the same."""
+    """The classes of all splits must be the same, and their keypoints."""
     report.class_names = report.class_names or read.class_names
     if read.class_names and read.class_names != report.class_names:
         text = f"its categories are not those of the other splits: {', '.join(report.class_names[:5])}"
         report.add_problem(name, 0, text)
+    if not read.keypoint_names:
+        return
+    report.keypoint_names = report.keypoint_names or read.keypoint_names
+    report.flip_indices = _data_yaml.mirrored(report.keypoint_names)
+    report.keypoint_shape = (len(report.keypoint_names), 3)
+    if read.keypoint_names != report.keypoint_names:
+        report.add_problem(name, 0, "its categories have other `keypoints` than those of the other splits")
+
+
+def _check_classes(folder: Path, report: DatasetReport) -> None:
+    """Where annotations are classes of whole images, each image has one."""
+    for split, file in _coco_files.listings(folder).items():
+        for image in _read(folder, split, file, DatasetReport()).images:
+            if len(image.objects) > 1:
+                inner = _coco_files.within(image.path, folder, split)
+                text = f"image {inner} has {len(image.objects)} classes; leave one"
+                report.add_problem(_shown(file, folder), 0, text)
+
+
+def _check_images(
+    folder: Path, listed: Mapping[Path, str], report: DatasetReport, *, open_images: bool
+) -> None:
+    for path in images_below(folder):
+        if path not in listed:
+            report.add_problem(_shown(path, folder), 0, "no file lists it; list it, or remove it")
+    for path, problem in refused_images(folder) if open_images else ():
+        report.add_problem(_shown(path, folder), 0, problem)
 
 
 def _check_sizes(read: _Split, folder: Path, report: DatasetReport) -> None:
     for image in read.images:
         size = training_size(image.path)
-        if size is not None and size != (image.width, image.height):
-            told = f"{image.width:g} x {image.height:g}"
-            text = f"it has {size[0]} x {size[1]} pixels as it is shown, and is listed with {told}"
+        if size is not None and size != (image.size.width, image.size.height):
+            text = f"it has {size[0]} x {size[1]} pixels as it is shown, and is listed with {image.size}"
             report.add_problem(_shown(image.path, folder), 0, text)
 
 
@@ -268,23 +281,8 @@ def _lookup(table: Mapping[Any, Any], key: Any) -> Any:
     return table.get(key) if isinstance(key, int | str) else None
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _positive(value: Any) -> float | None:
-    return float(value) if _is_number(value) and value > 0 else None
-
-
-def _within(path: Path, folder: Path, split: str) -> str:
-    """The path of an image within its split."""
-    parts = list(path.relative_to(folder).parts)
-    names = {name + year for name in SPLIT_FOLDERS[split] for year in ("", "2017", "2014")}
-    if parts[0] == "images":
-        parts = parts[1:]
-    if len(parts) > 1 and parts[0] in names:
-        parts = parts[1:]
-    return "/".join(parts)
+    return float(value) if is_number(value) and value > 0 else None
 
 
 def _shown(path: Path, folder: Path) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from visionmesh.datasets import class_folders, coco, splits, yolo
+from visionmesh.datasets import class_folders, coco, images_json, splits, yolo
 from visionmesh.datasets.report import DatasetReport
 
 
@@ -93,10 +93,17 @@ def examine(folder: Path, scratch: Path) -> Examined:
     return Examined(layout, report, root, bool(places), places)
 
 
-YOLO = Format("yolo", yolo.check_folder, yolo.labelled_images, yolo.standard_paths)
+YOLO = Format("yolo", yolo.check_folder, yolo.labelled_images, yolo.FOLDERS.standard_paths)
 COCO = Format("coco", coco.check_folder, coco.labelled_images, coco.standard_paths)
 CLASS_FOLDERS = Format(
     "class_folders", class_folders.check_folder, class_folders.labelled_images, class_folders.standard_paths
+)
+
+IMAGES_JSON = Format(
+    "images_json",
+    images_json.check_folder,
+    images_json.labelled_images,
+    images_json.FOLDERS.standard_paths,
 )
 
 _CLASS_NAMES = ("data.yaml", "data.yml", "classes.txt")
@@ -104,6 +111,8 @@ _CLASS_NAMES = ("data.yaml", "data.yml", "classes.txt")
 
 def format_of(folder: Path) -> Format:
     """The layout of `folder`; YOLO where it looks like none, so that its check says what is missing."""
+    if not (folder / "labels").is_dir() and not coco.is_laid_out(folder) and images_json.is_laid_out(folder):
+        return IMAGES_JSON
     if any((folder / name).exists() for name in _CLASS_NAMES):
         return YOLO
     if coco.is_laid_out(folder):

@@ -85,6 +85,11 @@ class DatasetReport:
         self.tasks = (task, *(other for other in self.tasks if other != task))
         return None
 
+    def take_problems(self, other: "DatasetReport") -> None:
+        """Add the problems of another report."""
+        self.problems += other.problems[: MAX_PROBLEMS - len(self.problems)]
+        self.problem_count += other.problem_count
+
     def add_problem(self, file: str, line: int, message: str) -> None:
         """Note a problem."""
         self.problem_count += 1
