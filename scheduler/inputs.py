@@ -5,7 +5,8 @@ when it is assigned, to tell the runner what to fetch; and when the runner fetch
 nothing else.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import grpc
@@ -13,7 +14,10 @@ from google.protobuf.message import Message
 
 from scheduler.catalog import Catalog, FileRecord, is_image
 from scheduler.core.model import TERMINAL, JobState
+from scheduler.media_fetch import MediaFetch
+from scheduler.media_store import BadId, id_of, uri_of
 from scheduler.oversize import too_large
+from scheduler.sources import Source, StoredImage, StoredSource
 from scheduler.store import datasets, history, present
 from scheduler.store.claims import Claim
 from scheduler.store.passing import objects_away
@@ -22,7 +26,7 @@ from visionmesh import names
 from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import MeshError, Reason, invalid
 from visionmesh.limits import MAX_REQUEST_BYTES, MIB
-from visionmesh.storage import BadKey, ObjectStore, StoreError
+from visionmesh.storage import BadKey, ObjectStore, StoredObject, StoreError
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 CHECKPOINT_ARTIFACTS = frozenset({"best", "last"})
@@ -46,20 +50,12 @@ class Inputs:
     """What turns faces into vectors."""
 
 
-@dataclass(frozen=True)
-class Source:
-    """One object to send to a runner."""
-
-    header: runner_pb2.ObjectHeader
-    store: ObjectStore
-    key: str
-
-
 class InputResolver:
     """Turns names into objects."""
 
-    def __init__(self, store: Store, catalog: Catalog) -> None:
-        self._store, self._catalog = store, catalog
+    def __init__(self, store: Store, catalog: Catalog, media: MediaFetch | None = None) -> None:
+        """Without `media`, jobs that name images of the media store are refused."""
+        self._store, self._catalog, self._media = store, catalog, media
 
     async def assignment(self, claim: Claim) -> runner_pb2.Assignment:
         """The message that gives a job to a runner.
@@ -90,11 +86,12 @@ class InputResolver:
             raise invalid(Reason.NOT_FOUND, "job", "the job was deleted")
         return job
 
-    async def resolve(self, job: job_pb2.Job, *, may_come: bool = False) -> Inputs:
+    async def resolve(self, job: job_pb2.Job, *, is_new: bool = False) -> Inputs:
         """Everything that `job` reads. Raises INVALID_ARGUMENT naming the field that does not exist.
 
-        `may_come`: an artifact of a job that has not ended yet counts as existing. No place at the
-        database is held while the object store is asked, which may take long to answer.
+        For a job that is new, an artifact of a job that has not ended yet counts as existing. For one that
+        was accepted, an image that has vanished since keeps its place: its prediction will say so. No place
+        at the database is held while the object store is asked, which may take long to answer.
         """
         kind = job.WhichOneof("spec") or "train"
         path, spec = f"job.{kind}", getattr(job, kind)
@@ -102,24 +99,24 @@ class InputResolver:
             path, spec = "job.embed_faces.detection", job.embed_faces.detection
         resumed = await self._last_checkpoint(job) if kind == "train" and job.name else None
         dataset = getattr(spec, "dataset", "")
-        named = await self._named(spec, f"{path}.checkpoint", may_come, needed=resumed is None)
+        named = await self._named(spec, f"{path}.checkpoint", is_new, needed=resumed is None)
         embedder = job.embed_faces.embedding_checkpoint
         embedder_field = "job.embed_faces.embedding_checkpoint"
         return Inputs(
             dataset=await self._dataset(dataset, f"{path}.dataset") if dataset else None,
             checkpoint=resumed or named,
-            images=tuple(await self._images(spec, f"{path}.images")),
+            images=tuple(await self._images(spec, f"{path}.images", is_new)),
             resume=resumed is not None,
             start_checkpoint=named if resumed else None,
-            embedding_checkpoint=await self._checkpoint(embedder, embedder_field, may_come),
+            embedding_checkpoint=await self._checkpoint(embedder, embedder_field, is_new),
         )
 
     async def _named(
-        self, spec: Message, field: str, may_come: bool, *, needed: bool
+        self, spec: Message, field: str, is_new: bool, *, needed: bool
     ) -> runner_pb2.ObjectInput | None:
         """The checkpoint that the spec names; None if there is none, or if it is gone and not needed."""
         try:
-            return await self._checkpoint(getattr(spec, "checkpoint", ""), field, may_come)
+            return await self._checkpoint(getattr(spec, "checkpoint", ""), field, is_new)
         except MeshError:
             if needed:
                 raise
@@ -151,11 +148,11 @@ class InputResolver:
             uri=dataset.uri,
         )
 
-    async def _checkpoint(self, name: str, field: str, may_come: bool) -> runner_pb2.ObjectInput | None:
+    async def _checkpoint(self, name: str, field: str, is_new: bool) -> runner_pb2.ObjectInput | None:
         if not name:
             return None
         if names.is_artifact(name):
-            return await self._artifact(name, field, may_come)
+            return await self._artifact(name, field, is_new)
         if name.startswith("uploads/"):
             return await self._upload(name, field)
         store, key = self._place(name, field)
@@ -167,7 +164,7 @@ class InputResolver:
             uri=name, size_bytes=found.size_bytes, sha256=found.sha256 or "", display_name=name
         )
 
-    async def _artifact(self, name: str, field: str, may_come: bool) -> runner_pb2.ObjectInput | None:
+    async def _artifact(self, name: str, field: str, is_new: bool) -> runner_pb2.ObjectInput | None:
         async with self._store.read() as connection:
             artifact = await history.artifact(connection, names.job_id(name), names.artifact_path(name))
             maker = None if artifact else await present.job(connection, names.job_id(name))
@@ -184,7 +181,7 @@ class InputResolver:
             raise invalid(Reason.CHECKPOINT_NOT_FOUND, field, text)
         state = JobState(vision_pb2.JobState.Name(maker.state).removeprefix("JOB_STATE_"))
         coming = maker.WhichOneof("spec") == "train" and names.artifact_path(name) in CHECKPOINT_ARTIFACTS
-        if may_come and coming and state not in TERMINAL:
+        if is_new and coming and state not in TERMINAL:
             return None
         why = f"{maker.name} is {state} and has no artifact {names.artifact_path(name)!r}"
         fix = "A training leaves artifacts 'best' and 'last'; list what a job has with ListArtifacts."
@@ -203,7 +200,7 @@ class InputResolver:
             display_name=upload.filename,
         )
 
-    async def _images(self, spec: Message, field: str) -> list[runner_pb2.ObjectInput]:
+    async def _images(self, spec: Message, field: str, is_new: bool) -> list[runner_pb2.ObjectInput]:
         if "images" not in spec.DESCRIPTOR.fields_by_name:
             return []
         source: job_pb2.ImageSource = getattr(spec, "images")  # noqa: B009 - not every spec has it
@@ -213,12 +210,10 @@ class InputResolver:
             case "upload":
                 found = await self._uploaded_images(source.upload, f"{field}.upload")
             case "uris":
-                found = [
-                    i for uri in source.uris.uris for i in await self._images_at(uri, f"{field}.uris.uris")
-                ]
+                where = f"{field}.uris.uris"
+                found = [i for uri in source.uris.uris for i in await self._images_at(uri, where, is_new)]
             case _:
-                text = "no media store is configured. Give uris, an upload or dataset_images."
-                raise invalid(Reason.UNSUPPORTED, f"{field}.media_store", text)
+                found = self._media_images(source.media_store.ids, f"{field}.media_store")
         if not found:
             raise invalid(Reason.IMAGES_NOT_FOUND, field, f"there is no image in it. {_IMAGES}")
         size = sum(image.ByteSize() for image in found)
@@ -257,12 +252,23 @@ class InputResolver:
             display_name=display_name,
         )
 
-    async def _images_at(self, uri: str, field: str) -> list[runner_pb2.ObjectInput]:
+    def _media_images(self, ids: Iterable[str], field: str) -> list[runner_pb2.ObjectInput]:
+        if self._media is None:
+            text = "no media store is configured. Give uris, an upload or dataset_images."
+            raise invalid(Reason.UNSUPPORTED, field, text)
+        try:
+            return [runner_pb2.ObjectInput(uri=uri_of(each), display_name=f"media:{each}") for each in ids]
+        except BadId as bad:
+            raise invalid(Reason.BAD_URI, f"{field}.ids", f"{bad}. Name images by their ids alone.") from None
+
+    async def _images_at(self, uri: str, field: str, is_new: bool) -> list[runner_pb2.ObjectInput]:
         store, key = self._place(uri.rstrip("/"), field)
         if uri.endswith("/"):
             found = [obj async for obj in store.entries(key + "/") if is_image(obj.key)]
         else:
             one = await store.stat(key)
+            if one is None and not is_new:
+                one = StoredObject(key, 0, None)
             found = [one] if one is not None else []
         if not found:
             text = f"there is no image at {uri!r}. A folder's URI ends in /. {_IMAGES}"
@@ -293,23 +299,31 @@ class InputResolver:
         )
         raise invalid(Reason.BAD_URI, field, text)
 
-    async def sources(self, job_id: str, uris: Iterable[str]) -> AsyncIterator[Source]:
-        """The objects behind `uris`, in order. Raises PERMISSION_DENIED for what the job does not read."""
+    async def sources(self, job_id: str, uris: Iterable[str]) -> AsyncGenerator[Source, None]:
+        """The objects behind `uris`. Raises PERMISSION_DENIED for what the job does not read."""
         inputs = await self.resolve(await self._job(job_id))
-        allowed = {image.uri: image for image in inputs.images}
-        for checkpoint in (inputs.checkpoint, inputs.start_checkpoint, inputs.embedding_checkpoint):
-            if checkpoint is not None:
-                allowed[checkpoint.uri] = checkpoint
+        images = {image.uri: image for image in inputs.images}
+        checkpoints = (inputs.checkpoint, inputs.start_checkpoint, inputs.embedding_checkpoint)
+        weights = {c.uri: c for c in checkpoints if c is not None}
+        media: list[str] = []
         for uri in uris:
-            if uri in allowed:
-                yield self._single(allowed[uri])
+            if uri in images and (media_id := id_of(uri)) is not None:
+                media.append(media_id)
+            elif uri in images:
+                yield StoredImage(*self._single(images[uri]))
+            elif uri in weights:
+                yield StoredSource(*self._single(weights[uri]))
             elif inputs.dataset is not None and uri == inputs.dataset.uri:
                 async for source in self._folder(names.dataset_id(inputs.dataset.name)):
                     yield source
             else:
                 raise _foreign(uri, job_id)
+        if media and self._media is not None:
+            async with aclosing(self._media.images(job_id, media)) as fetched:
+                async for source in fetched:
+                    yield source
 
-    def _single(self, found: runner_pb2.ObjectInput) -> Source:
+    def _single(self, found: runner_pb2.ObjectInput) -> tuple[runner_pb2.ObjectHeader, ObjectStore, str]:
         store, key = self._place(found.uri, "uris")
         header = runner_pb2.ObjectHeader(
             uri=found.uri,
@@ -317,7 +331,7 @@ class InputResolver:
             size_bytes=found.size_bytes,
             sha256=found.sha256,
         )
-        return Source(header, store, key)
+        return header, store, key
 
     async def _folder(self, dataset_id: str) -> AsyncIterator[Source]:
         prefix = self._catalog.dataset_prefix(dataset_id)
@@ -329,7 +343,7 @@ class InputResolver:
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
             )
-            yield Source(header, self._catalog.datasets, key)
+            yield StoredSource(header, self._catalog.datasets, key)
 
 
 def _foreign(uri: str, job_id: str) -> MeshError:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 import grpc
@@ -14,6 +14,8 @@ from scheduler.inputs import InputResolver
 from scheduler.listen import bind
 from scheduler.lock import claimed
 from scheduler.lookout import Lookout
+from scheduler.media_fetch import MediaFetch
+from scheduler.media_store import MediaStore, address
 from scheduler.publishing import Publisher
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.services.acceptance import Acceptance
@@ -87,30 +89,49 @@ class Running:
 async def serve(settings: Settings) -> AsyncIterator[Running]:
     """Serve until the context is left. Raises CannotStart."""
     hub = Hub()
-    catalog, store = _opened(settings, hub)
+    catalog, store, media = _opened(settings, hub)
     with claimed(settings.folder, sqlite_file(settings.resolved_database_url())) as claim:
-        async with _serving(settings, hub, store, catalog) as running:
+        async with (
+            media.open() if media is not None else nullcontext(),
+            _serving(settings, hub, store, InputResolver(store, catalog, media), catalog) as running,
+        ):
             claim.announce(running.address)
             yield running
 
 
-def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store]:
+def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store, MediaFetch | None]:
     try:
         datasets, artifacts = settings.resolved_datasets_url(), settings.resolved_artifacts_url()
         limits = Limits(settings.max_archive_files, settings.max_archive_bytes)
         catalog = Catalog(open_store(datasets, "DATASETS"), open_store(artifacts, "ARTIFACTS"), limits)
-        return catalog, Store(settings.resolved_database_url(), hub.publish)
+        store = Store(settings.resolved_database_url(), hub.publish)
+        return catalog, store, _media(settings, store)
     except ValueError as error:
         raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {error}") from error
 
 
+def _media(settings: Settings, store: Store) -> MediaFetch | None:
+    """The external media store, if there is one. Raises ValueError naming the setting that is wrong."""
+    if not settings.media_store_url:
+        return None
+    images = MediaStore(
+        address(settings.media_store_url, settings.media_store_path),
+        token=settings.media_store_token.get_secret_value(),
+        max_bytes=settings.media_store_max_bytes,
+        timeout_seconds=settings.media_store_timeout_seconds,
+    )
+    return MediaFetch(images, store)
+
+
 @asynccontextmanager
-async def _serving(settings: Settings, hub: Hub, store: Store, catalog: Catalog) -> AsyncIterator[Running]:
+async def _serving(
+    settings: Settings, hub: Hub, store: Store, resolver: InputResolver, catalog: Catalog
+) -> AsyncIterator[Running]:
     try:
         committer = GroupCommitter(store)
         sweeper = Sweeper(store, hub, settings)
         server = grpc.aio.server(interceptors=[ErrorInterceptor()], options=_options(settings))
-        runner_service = _add_services(server, settings, store, hub, committer, sweeper, catalog)
+        runner_service = _add_services(server, settings, store, hub, committer, sweeper, resolver, catalog)
         health = add_health(server)
         add_reflection(server)
         port = bind(server, settings.host, settings.port)
@@ -156,9 +177,9 @@ def _add_services(
     hub: Hub,
     committer: GroupCommitter,
     sweeper: Sweeper,
+    resolver: InputResolver,
     catalog: Catalog,
 ) -> RunnerService:
-    resolver = InputResolver(store, catalog)
     patience = Patience(settings.bookmark_seconds, settings.stalled_watcher_seconds)
     job_pb2_grpc.add_JobServiceServicer_to_server(
         JobService(store, hub, Acceptance(store, resolver), catalog, patience), server

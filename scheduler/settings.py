@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -87,6 +87,29 @@ class Settings(BaseSettings):
         50 * 2**30, validation_alias=AliasChoices("max_archive_bytes", "MAX_ARCHIVE_BYTES")
     )
     """Most bytes that an uploaded archive may unpack to."""
+
+    media_store_url: str = Field("", validation_alias=AliasChoices("media_store_url", "MEDIA_STORE_URL"))
+    """http://HOST or https://HOST of the external media store. Default: none, and its images are refused."""
+
+    media_store_path: str = Field(
+        "/media/{id}", validation_alias=AliasChoices("media_store_path", "MEDIA_STORE_PATH")
+    )
+    """Where an image is below that URL; {id} is its escaped id."""
+
+    media_store_token: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("media_store_token", "MEDIA_STORE_TOKEN")
+    )
+    """Sent to the media store as bearer token. Default: none."""
+
+    media_store_max_bytes: Annotated[int, Field(gt=0)] = Field(
+        100 * 2**20, validation_alias=AliasChoices("media_store_max_bytes", "MEDIA_STORE_MAX_BYTES")
+    )
+    """Largest image that is taken from the media store."""
+
+    media_store_timeout_seconds: Annotated[float, Field(gt=0, le=50)] = Field(
+        40.0, validation_alias=AliasChoices("media_store_timeout_seconds", "MEDIA_STORE_TIMEOUT_SECONDS")
+    )
+    """Time for one image, all tries included; runners wait a minute for it."""
 
     log_level: str = Field(
         "INFO",

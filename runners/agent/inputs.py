@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 import grpc
+from google.rpc import status_pb2
 
 from runners.agent import ending
 from runners.agent.dataset_cache import DatasetCache
@@ -16,7 +17,7 @@ from runners.agent.ending import Ending
 from runners.agent.job_environment import LocalInputs
 from runners.agent.stream import AttemptLost
 from runners.agent.transport import Backoff, translated
-from visionmesh.errors import MeshError, Reason
+from visionmesh.errors import MeshError, Reason, error_of, reason_of
 from visionmesh.v1 import runner_pb2, runner_pb2_grpc
 
 PATIENCE_SECONDS = 300.0
@@ -29,6 +30,7 @@ _RESPONSE_SECONDS = 60.0
 _URIS_PER_CALL = 1000
 _INLINE_BYTES = 64 * 1024
 _DIGEST = re.compile("[0-9a-f]{64}")
+_SUFFIX = re.compile("[.][A-Za-z0-9]{1,8}")
 _FINAL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
 
@@ -66,6 +68,8 @@ class InputFetcher:
         """Files that were fetched, and not found in the cache."""
         self.fetched_bytes = 0
         """Bytes of these."""
+        self._absent: dict[str, status_pb2.Status] = {}
+        """Images that cannot be had, and why."""
         self.nothing_to_resume = ""
         """Why the training starts anew though a checkpoint of it was assigned; empty otherwise."""
 
@@ -137,16 +141,24 @@ class InputFetcher:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         paths: dict[str, Path] = {}
         for index, image in enumerate(images):  # the same image twice is fetched once
-            paths.setdefault(image.uri, folder / f"{index:06d}{PurePosixPath(image.uri).suffix}")
+            paths.setdefault(image.uri, folder / f"{index:06d}{_suffix(image.uri)}")
         wanted = list({image.uri: image for image in images[first_index:]}.values())
         for start in range(0, len(wanted), _URIS_PER_CALL):
-            await self._single(paths, wanted[start : start + _URIS_PER_CALL])
+            await self._single(paths, wanted[start : start + _URIS_PER_CALL], self._absent)
         listed = self._folder / "images.jsonl"
-        await asyncio.to_thread(listed.write_text, _lines(images, paths), encoding="utf-8")
+        await asyncio.to_thread(listed.write_text, _lines(images, paths, self._absent), encoding="utf-8")
         return listed
 
-    async def _single(self, paths: dict[str, Path], wanted: Sequence[runner_pb2.ObjectInput]) -> None:
-        """Fetch single objects; after a cut only those that are missing."""
+    async def _single(
+        self,
+        paths: dict[str, Path],
+        wanted: Sequence[runner_pb2.ObjectInput],
+        absent: dict[str, status_pb2.Status] | None = None,
+    ) -> None:
+        """Fetch single objects; after a cut only those that are missing.
+
+        Where some may be `absent`, it takes those that cannot be had.
+        """
         missing = {item.uri: item for item in wanted}
 
         async def fetch() -> None:
@@ -156,8 +168,13 @@ class InputFetcher:
                 return paths[header.uri]
 
             def arrived(header: runner_pb2.ObjectHeader) -> None:
+                if header.HasField("error"):
+                    if absent is None:
+                        raise error_of(header.error)
+                    absent[header.uri] = header.error
                 promised = missing.pop(header.uri)
-                if promised.sha256 and header.sha256 != promised.sha256:
+                changed = promised.sha256 and header.sha256 != promised.sha256
+                if changed and not header.HasField("error"):
                     missing[header.uri] = promised
                     raise _Damaged(f"{header.uri} is not the object that was assigned")
 
@@ -184,15 +201,19 @@ class InputFetcher:
             while (response := await _next(call)) is not None:
                 self._bytes_came += 1
                 if response.HasField("header"):
-                    if incoming is not None:
-                        arrived(incoming.finish())
+                    _refuse_unfinished(incoming)
+                    # One that cannot be had is an empty file: nothing comes after its header.
                     incoming = _Incoming(response.header, place(response.header))
                     headers.append(response.header)
-                elif incoming is not None:
+                elif incoming is None:
+                    raise _Damaged("more bytes came than were announced")
+                else:
                     await incoming.write(response.chunk)
                     self.fetched_bytes += len(response.chunk)
-            if incoming is not None:
-                arrived(incoming.finish())
+                if incoming.is_whole:  # if the call breaks off after it, it need not come again
+                    arrived(incoming.finish())
+                    incoming = None
+            _refuse_unfinished(incoming)
         finally:
             call.cancel()
             if incoming is not None:
@@ -244,6 +265,11 @@ class _Incoming:
         self._digest.update(chunk)
         self._size += len(chunk)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all announced bytes have come."""
+        return self._size >= self._header.size_bytes
+
     def finish(self) -> runner_pb2.ObjectHeader:
         """Close the file. Raises _Damaged if it is not as announced."""
         self.close()
@@ -256,6 +282,12 @@ class _Incoming:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _refuse_unfinished(incoming: _Incoming | None) -> None:
+    """Raises _Damaged if there is one: it has fewer bytes than announced."""
+    if incoming is not None:
+        incoming.finish()
 
 
 async def _next(
@@ -287,6 +319,19 @@ def _below(folder: Path, path: str) -> Path:
     return folder.joinpath(*parts)
 
 
-def _lines(images: Sequence[runner_pb2.ObjectInput], paths: dict[str, Path]) -> str:
-    entries = ({"path": str(paths[i.uri]), "uri": i.display_name or i.uri} for i in images)
-    return "".join(json.dumps(entry) + "\n" for entry in entries)
+def _suffix(uri: str) -> str:
+    """The ending of a file's name, where it looks like one; an id may have anything behind a dot."""
+    suffix = PurePosixPath(uri).suffix
+    return suffix if _SUFFIX.fullmatch(suffix) else ""
+
+
+def _lines(
+    images: Sequence[runner_pb2.ObjectInput], paths: dict[str, Path], absent: dict[str, status_pb2.Status]
+) -> str:
+    lines = []
+    for image in images:
+        entry: dict[str, object] = {"path": str(paths[image.uri]), "uri": image.display_name or image.uri}
+        if why := absent.get(image.uri):
+            entry["error"] = {"code": why.code, "reason": reason_of(why), "message": why.message}
+        lines.append(json.dumps(entry) + "\n")
+    return "".join(lines)

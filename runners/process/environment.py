@@ -45,7 +45,9 @@ class JobEnvironment:
     image_paths: Path | None = None
     """A folder, one image, or a .jsonl file (IMAGE_PATHS).
 
-    The file has one {"path": local path, "uri": name for people} per line, in order of index.
+    The file has one {"path": local path, "uri": name for people} per line, in order of index. Where one
+    has "error": {"code": google.rpc.Code, "reason", "message"} too, nothing lies at its path, and that
+    error is its prediction.
     """
 
     output_path: Path = Path("output/train")

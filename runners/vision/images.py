@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from google.rpc import code_pb2, status_pb2
@@ -25,9 +26,12 @@ class ImageFile:
     uri: str
     """As the user knows it."""
 
+    error: status_pb2.Status | None = None
+    """Why it could not be had; then nothing lies at `path`."""
+
 
 class UnreadableImage(Exception):
-    """An image cannot be decoded, or is too large to be."""
+    """An image cannot be decoded, is too large to be, or could not be had at all."""
 
     def __init__(self, name: str, why: str) -> None:
         super().__init__(f"{name} cannot be read: {why}")
@@ -35,6 +39,17 @@ class UnreadableImage(Exception):
     def status(self) -> status_pb2.Status:
         """The same for ImagePrediction.error."""
         return status(code_pb2.INVALID_ARGUMENT, "IMAGE_UNREADABLE", str(self))
+
+
+class _AbsentImage(UnreadableImage):
+    """An image that could not be had, as whoever was to bring it has said."""
+
+    def __init__(self, name: str, why: status_pb2.Status) -> None:
+        super().__init__(name, why.message)
+        self._why = why
+
+    def status(self) -> status_pb2.Status:
+        return self._why
 
 
 def list_images(source: Path | None) -> list[ImageFile]:
@@ -50,14 +65,14 @@ def list_images(source: Path | None) -> list[ImageFile]:
         )
     if source.is_dir():
         found = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
-        entries = [(path, str(path)) for path in found]
+        listed = [ImageFile(index, path, str(path)) for index, path in enumerate(found)]
     elif source.suffix == ".jsonl":
-        entries = _read_list(source)
+        listed = _read_list(source)
     else:
-        entries = [(source, str(source))]
-    if not entries:
+        listed = [ImageFile(0, source, str(source))]
+    if not listed:
         raise UserError(f"There are no images in {str(source)!r}.", reason="IMAGES_NOT_FOUND")
-    return [ImageFile(index, path, uri) for index, (path, uri) in enumerate(entries)]
+    return listed
 
 
 def read(image: ImageFile) -> np.ndarray:
@@ -65,6 +80,8 @@ def read(image: ImageFile) -> np.ndarray:
 
     Raises UnreadableImage.
     """
+    if image.error is not None:
+        raise _AbsentImage(image.uri, image.error)
     pixels = np.asarray(load(image.path, Path(image.uri).name or image.uri))
     return np.ascontiguousarray(pixels[..., ::-1])
 
@@ -93,15 +110,21 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # Pillow would clip instead
 
 
-def _read_list(source: Path) -> list[tuple[Path, str]]:
-    entries = []
-    for number, line in enumerate(source.read_text().splitlines(), start=1):
+def _read_list(source: Path) -> list[ImageFile]:
+    listed = []
+    for index, line in enumerate(source.read_text().splitlines()):
         try:
             entry = json.loads(line)
-            entries.append((Path(entry["path"]), str(entry.get("uri", entry["path"]))))
+            uri = str(entry.get("uri", entry["path"]))
+            listed.append(ImageFile(index, Path(entry["path"]), uri, _absence(entry.get("error"))))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f'{source.name}:{number} is not like {{"path": "a.jpg", "uri": "a.jpg"}}: {error}.',
+                f'{source.name}:{index + 1} is not like {{"path": "a.jpg", "uri": "a.jpg"}}: {error}.',
                 reason="IMAGES_NOT_FOUND",
             ) from error
-    return entries
+    return listed
+
+
+def _absence(told: dict[str, Any] | None) -> status_pb2.Status | None:
+    """What an entry's {"code", "reason", "message"} says; None without one."""
+    return None if told is None else status(int(told["code"]), str(told["reason"]), str(told["message"]))

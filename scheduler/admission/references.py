@@ -1,4 +1,4 @@
-"""Which jobs a spec names."""
+"""Which jobs and images a spec names."""
 
 from dataclasses import dataclass
 
@@ -26,3 +26,9 @@ def references(job: job_pb2.Job) -> References:
     named = [getattr(part, field, "") for part in specs for field in CHECKPOINT_FIELDS]
     makers = {names.job_name(names.job_id(name)) for name in named if names.is_artifact(name)}
     return References(tuple(sorted(makers)))
+
+
+def images_of(job: job_pb2.Job) -> job_pb2.ImageSource | None:
+    """Where the images of a job come from; None if it looks at none."""
+    spec = getattr(job, job.WhichOneof("spec") or "train")
+    return getattr(spec, "images", None) or getattr(getattr(spec, "detection", None), "images", None)

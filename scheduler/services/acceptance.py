@@ -41,7 +41,7 @@ class Acceptance:
             raise invalid(Reason.CHECKPOINT_NOT_FOUND, "job.embed_faces.embedding_checkpoint", text)
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
-        await self._resolver.resolve(job, may_come=True)
+        await self._resolver.resolve(job, is_new=True)
         async with self._store.read() as connection:
             await _check_dependencies(connection, job)
             await _check_dataset(connection, job)

@@ -18,7 +18,7 @@ from scheduler.oversize import fitting
 from scheduler.services import pages
 from scheduler.services.interceptor import check
 from scheduler.services.transfer import bytes_of, file_too_large, stored
-from scheduler.store import datasets, jobs
+from scheduler.store import datasets, jobs, media
 from scheduler.store.present import timestamp
 from scheduler.store.schema import micros
 from scheduler.store.store import Store
@@ -181,6 +181,21 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             await datasets.remove(change, dataset_id)
         await self._catalog.remove(self._catalog.dataset_prefix(dataset_id))
         return empty_pb2.Empty()
+
+    async def ListMediaItems(
+        self, request: dataset_pb2.ListMediaItemsRequest, context: Context
+    ) -> dataset_pb2.ListMediaItemsResponse:
+        """List images of the media store by id."""
+        size = request.page_size or pages.DEFAULT_PAGE_SIZE
+        state = dataset_pb2.MediaItemState.Name(request.state).removeprefix("MEDIA_ITEM_STATE_")
+        wanted = "" if state == "UNSPECIFIED" else state
+        query = f"media {state} {sorted(set(request.ids))}"
+        after = (pages.decode(request.page_token, query, (str,)) or [""])[0]
+        async with self._store.read() as connection:
+            found = await media.page(connection, wanted, request.ids, after, size + 1)
+        shown = fitting(found, size)
+        token = pages.encode(query, [shown[-1].id]) if len(found) > len(shown) else ""
+        return dataset_pb2.ListMediaItemsResponse(items=shown, next_page_token=token)
 
 
 def _refuse_problems(report: DatasetReport) -> None:

@@ -16,7 +16,7 @@ from scheduler.services import explain, pages
 from scheduler.services.acceptance import Acceptance
 from scheduler.services.job_watch import JobWatch
 from scheduler.services.tail import Patience
-from scheduler.store import history, jobs, listing, present
+from scheduler.store import history, jobs, listing, media, present
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, not_found, precondition
@@ -94,6 +94,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if before is None:
                 trace_id = secrets.token_hex(16)
                 await jobs.create(change, job_id, job, trace_id=trace_id, retried_from=retried_from)
+                await media.name_by(change, media.media_ids_of(job), job_id)
         return await self._get(before or name)
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:

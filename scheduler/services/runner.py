@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
 from scheduler.services.interceptor import check
 from scheduler.services.session import Session
-from scheduler.services.transfer import bytes_of, pieces, stored
+from scheduler.services.transfer import bytes_of, stored
 from scheduler.settings import Settings
 from scheduler.store import history, runners
 from scheduler.store.engine import Connection
@@ -77,10 +78,10 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
     async def FetchObject(self, request: runner_pb2.FetchObjectRequest, context: Context) -> None:
         """Send inputs of an attempt."""
         await self._require_live(names.job_id(request.job), request.attempt)
-        async for source in self._resolver.sources(names.job_id(request.job), request.uris):
-            await context.write(runner_pb2.FetchObjectResponse(header=source.header))
-            async for chunk in pieces(source.store, source.key, source.header.uri):
-                await context.write(runner_pb2.FetchObjectResponse(chunk=chunk))
+        async with aclosing(self._resolver.sources(names.job_id(request.job), request.uris)) as sources:
+            async for source in sources:
+                async for response in source.responses():
+                    await context.write(response)
 
     async def StoreObject(
         self, requests: AsyncIterator[runner_pb2.StoreObjectRequest], context: Context

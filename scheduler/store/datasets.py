@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, insert, select
 
+from scheduler.admission.references import images_of
 from scheduler.core.model import TERMINAL
 from scheduler.store.engine import Connection
 from scheduler.store.schema import datasets, instant, jobs, uploads
@@ -90,7 +91,7 @@ def datasets_of(job: job_pb2.Job) -> set[str]:
     """Names of the datasets that a job reads."""
     spec = getattr(job, job.WhichOneof("spec") or "train")
     found = {getattr(spec, "dataset", "")}
-    images = getattr(spec, "images", None) or getattr(getattr(spec, "detection", None), "images", None)
+    images = images_of(job)
     if images is not None:
         found.add(images.dataset_images.dataset)
     return found - {""}

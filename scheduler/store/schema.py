@@ -243,6 +243,20 @@ uploads = Table(
     Column("create_time", Instant, nullable=False, index=True),
 )
 
+media_items = Table(
+    "media_items",
+    metadata,
+    Column("id", String, primary_key=True),  # as the media store gives it
+    Column("state", String, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("content_type", String, nullable=False),
+    Column("error", LargeBinary),  # google.rpc.Status
+    Column("sync_time", Instant),
+    Column("job_id", String, nullable=False),  # may be deleted
+)
+Index("media_items_by_state", media_items.c.state, media_items.c.id)
+
 requests = Table(
     "requests",
     metadata,

@@ -17,12 +17,15 @@ from pathlib import Path
 import pexpect
 import psutil
 import pytest
+from alembic.script import ScriptDirectory
 
 import scheduler
+from scheduler.store.migrate import MIGRATIONS
 from visionmesh.client import AsyncClient
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2, vision_pb2
 
+HEAD = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 START = 90.0  # seconds: importing a framework on a loaded machine takes a while
 JOB = 120.0
 GONE = 10.0  # seconds for processes that were killed to be gone; an idle mesh stops in less than two
@@ -271,7 +274,7 @@ def test_a_wrong_setting_is_refused_with_its_name(tmp_path: Path) -> None:
 NEXT = """
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision = "0002_next", "0001"
+revision, down_revision = "9999_next", "HEAD"
 def upgrade():
     op.add_column("datasets", sa.Column("colour", sa.String()))
 """
@@ -285,12 +288,13 @@ def test_a_stale_database_is_backed_up_migrated_and_told(tmp_path: Path) -> None
     assert first.end()[1] == 0
     newer = tmp_path / "newer"
     shutil.copytree(Path(str(scheduler.__file__)).parent, newer / "scheduler")
-    (newer / "scheduler" / "store" / "migrations" / "versions" / "0002_next.py").write_text(NEXT)
+    versions = newer / "scheduler" / "store" / "migrations" / "versions"
+    (versions / "9999_next.py").write_text(NEXT.replace("HEAD", HEAD))
 
     second = Up(tmp_path / "data", environment={"PYTHONPATH": str(newer), "PYTHONSAFEPATH": "1"})
     screen = second.screen().replace("\n", "")
-    (backup,) = (tmp_path / "data").glob("visionmesh.db.backup-0001-*Z")
-    assert f"migrated from 0001 to 0002_next; as it was before: {backup}" in screen
+    (backup,) = (tmp_path / "data").glob(f"visionmesh.db.backup-{HEAD}-*Z")
+    assert f"migrated from {HEAD} to 9999_next; as it was before: {backup}" in screen
     second.terminal.sendintr()
     assert second.end()[1] == 0
     assert "database migrated" in (tmp_path / "data" / "logs" / "scheduler.log").read_text()

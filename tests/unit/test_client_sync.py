@@ -208,6 +208,7 @@ IMAGES = [result_pb2.ImagePrediction(index=number) for number in (0, 1, 2)]
 FILES = [result_pb2.Artifact(name=f"jobs/x/artifacts/{name}") for name in ("best", "last", "log")]
 JOBS = [job_pb2.Job(name=f"jobs/{name}") for name in "abc"]
 DATASETS = [dataset_pb2.Dataset(name=f"datasets/{name}") for name in "abc"]
+MEDIA = [dataset_pb2.MediaItem(id=name) for name in "abc"]
 RUNNERS = [runner_pb2.Runner(name=f"runners/{name}") for name in "abc"]
 
 LISTS = {
@@ -226,6 +227,16 @@ LISTS = {
         dataset_pb2.ListDatasetsResponse,
         "datasets",
         DATASETS,
+    ),
+    "Client.list_media_items": (
+        lambda client: client.list_media_items(dataset_pb2.MEDIA_ITEM_STATE_GONE, ["a", "c"]),
+        "DatasetService.ListMediaItems",
+        dataset_pb2.ListMediaItemsRequest(
+            page_size=500, state=dataset_pb2.MEDIA_ITEM_STATE_GONE, ids=["a", "c"]
+        ),
+        dataset_pb2.ListMediaItemsResponse,
+        "items",
+        MEDIA,
     ),
     "Client.list_runners": (
         lambda client: client.list_runners(),

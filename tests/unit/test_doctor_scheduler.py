@@ -10,14 +10,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 
 from scheduler import settings
 from scheduler.doctor import data_folder, database, findings, guarded, round_trip, store
 from scheduler.lock import claimed
 from scheduler.store.engine import Database
-from scheduler.store.migrate import upgrade
+from scheduler.store.migrate import MIGRATIONS, upgrade
 from visionmesh.doctor import Finding, Verdict
 from visionmesh.storage import MemoryStore
+
+HEAD = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 
 
 @pytest.fixture
@@ -50,7 +53,7 @@ def test_a_sound_database_is_looked_at_without_a_trace(path: Path) -> None:
     before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
     found = looked(path)
     assert found.verdict is Verdict.OK
-    assert "sound, revision 0001, 0 jobs" in found.seen
+    assert f"sound, revision {HEAD}, 0 jobs" in found.seen
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
@@ -65,11 +68,11 @@ def test_a_database_that_is_behind_is_a_warning_and_stays_as_it_is(path: Path, t
     versions = tmp_path / "scripts" / "versions"
     versions.mkdir(parents=True)
     (tmp_path / "scripts" / "env.py").touch()
-    for revision, below in (("0001", None), ("0002", "0001")):
+    for revision, below in ((HEAD, None), ("9999", HEAD)):
         (versions / f"{revision}.py").write_text(f"revision, down_revision = {revision!r}, {below!r}\n")
     found = database(f"sqlite:///{path}", tmp_path / "scripts")
     assert found.verdict is Verdict.WARNING
-    assert "revision 0001, this version has 0002" in found.seen
+    assert f"revision {HEAD}, this version has 9999" in found.seen
     assert looked(path).verdict is Verdict.OK
 
 

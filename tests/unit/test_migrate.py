@@ -9,12 +9,14 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.store.engine import Database
 from scheduler.store.migrate import MIGRATIONS, Upgrade, upgrade
 
+HEAD = str(ScriptDirectory(str(MIGRATIONS)).get_current_head())
 ADDS_A_COLUMN = "op.add_column('datasets', sa.Column('colour', sa.String()))"
 FAILS_HALFWAY = "\n    ".join([ADDS_A_COLUMN, "op.execute('UPDATE datasets SET nothing_like_it = 1')"])
 REBUILDS_RUNNERS = """
@@ -44,11 +46,11 @@ def scripts(tmp_path: Path) -> Callable[[str], Path]:
         text = """
             import sqlalchemy as sa
             from alembic import op
-            revision, down_revision = "9999", "0001"
+            revision, down_revision = "9999", "HEAD"
             def upgrade():
             """
         (folder / "versions" / "9999_next.py").write_text(
-            textwrap.dedent(text) + "    " + work.strip() + "\n"
+            textwrap.dedent(text).replace("HEAD", HEAD) + "    " + work.strip() + "\n"
         )
         return folder
 
@@ -88,7 +90,7 @@ def backups(path: Path) -> list[Path]:
 
 async def test_a_fresh_database_gets_the_schema_and_no_backup(path: Path) -> None:
     assert await migrated(path) is None
-    assert rows(path, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(path, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     assert backups(path) == []
 
 
@@ -102,12 +104,12 @@ async def test_a_stale_database_is_backed_up_then_migrated(
 ) -> None:
     done = await migrated(stale, scripts(ADDS_A_COLUMN))
     assert done is not None
-    assert (done.before, done.after) == ("0001", "9999")
+    assert (done.before, done.after) == (HEAD, "9999")
     assert rows(stale, "SELECT id, colour FROM datasets") == [("d", None)]
     assert [done.backup] == backups(stale)
     assert done.backup is not None
     assert rows(done.backup, "SELECT version_num, (SELECT id FROM datasets) FROM alembic_version") == [
-        ("0001", "d")
+        (HEAD, "d")
     ]
     with pytest.raises(sqlite3.OperationalError, match="colour"):
         rows(done.backup, "SELECT colour FROM datasets")
@@ -136,7 +138,7 @@ async def test_backups_of_the_same_second_do_not_replace_each_other(
         await migrated(stale, folder)
         change(
             stale,
-            "UPDATE alembic_version SET version_num = '0001'",
+            f"UPDATE alembic_version SET version_num = '{HEAD}'",  # noqa: S608
             "ALTER TABLE datasets DROP COLUMN colour",
         )
     assert len(backups(stale)) == 3
@@ -197,7 +199,7 @@ async def test_without_room_for_a_backup_nothing_is_migrated(
         await migrated(stale, scripts(ADDS_A_COLUMN))
     monkeypatch.undo()
     assert refused.value.reason is Refusal.DISK_FULL
-    assert rows(stale, "SELECT version_num FROM alembic_version") == [("0001",)]
+    assert rows(stale, "SELECT version_num FROM alembic_version") == [(HEAD,)]
     assert list(stale.parent.glob("*.backup*")) == []
 
 

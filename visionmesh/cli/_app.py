@@ -10,6 +10,7 @@ from visionmesh.cli import (
     _doctor_commands,
     _job_commands,
     _jobs_commands,
+    _media_commands,
     _mesh_commands,
     _model_commands,
     _proto_commands,
@@ -150,6 +151,15 @@ command(datasets, _dataset_commands.list_, "vmesh datasets list", name="list")
 command(datasets, _dataset_commands.show, "vmesh datasets show shapes")
 command(datasets, _dataset_commands.check, "vmesh datasets check ./shapes")
 command(datasets, _dataset_commands.delete, "vmesh datasets delete shapes")
+
+media = group(app, "media", "Images of the media store that jobs have named.", panel=_MESH)
+command(
+    media,
+    _media_commands.list_,
+    "vmesh media list",
+    "vmesh media list --state failed -o jsonl",
+    name="list",
+)
 
 command(
     app,

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from visionmesh import names
 from visionmesh.cli._sending import Sending
+from visionmesh.cli._specs import ImageOptions
 from visionmesh.client import AsyncClient, file_digest, folder_digest, folder_files
 from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2
@@ -67,10 +68,19 @@ class Inputs:
         job_id = text.removeprefix("jobs/")
         return names.artifact_name(job_id, "best")
 
-    async def images(self, texts: list[str]) -> job_pb2.ImageSource:
-        """A dataset's split ("shapes:test"), URIs, an upload, or local images, folders and zips."""
-        if not texts:
-            raise typer.BadParameter("say which images: a folder, a zip, files, dataset:split or URIs")
+    async def images(self, options: ImageOptions) -> job_pb2.ImageSource:
+        """A dataset's split ("shapes:test"), URIs, an upload, or local images, folders and zips.
+
+        Or ids of the media store.
+        """
+        texts = options.images
+        if bool(texts) == bool(options.media):
+            raise typer.BadParameter(
+                "say which images: --images with a folder, a zip, files, dataset:split or URIs; "
+                "or --media with ids of the media store"
+            )
+        if options.media:
+            return job_pb2.ImageSource(media_store=job_pb2.MediaStoreImages(ids=options.media))
         if all("://" in text for text in texts):
             return job_pb2.ImageSource(uris=job_pb2.ImageUris(uris=texts))
         paths = [await asyncio.to_thread(_local, text) for text in texts]

@@ -97,6 +97,27 @@ TASKS = {
 
 
 @dataclass(frozen=True)
+class ImageOptions:
+    """Which images a job looks at."""
+
+    images: Annotated[
+        list[str],
+        typer.Option(
+            help="A folder, zip or image, which is sent; or dataset:split; or URIs. Repeat for more.",
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+    media: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ID",
+            help="Instead of --images: an image of the media store by its id. Repeat for more.",
+            show_default=False,
+        ),
+    ] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class TrainOptions:
     """What a training is made of, besides dataset and checkpoint."""
 

@@ -20,6 +20,7 @@ from visionmesh.cli._specs import (
     EmbedOptions,
     FaceOptions,
     FaceVectorOptions,
+    ImageOptions,
     InferOptions,
     LogsOption,
     RequestIdOption,
@@ -47,10 +48,6 @@ DetectorOption = Annotated[
 EmbedderOption = Annotated[
     str,
     typer.Option(help="What makes the vectors: a timm training, or the ONNX file of an SFace."),
-]
-ImagesOption = Annotated[
-    list[str],
-    typer.Option(help="A folder, zip or image, which is sent; or dataset:split; or URIs. Repeat for more."),
 ]
 
 
@@ -92,7 +89,7 @@ def validate(
 
 
 def infer(
-    images: ImagesOption,
+    images: ImageOptions,
     checkpoint: CheckpointOption,
     infer_options: InferOptions,
     submit: SubmitOptions,
@@ -110,7 +107,7 @@ def infer(
 
 
 def embed(
-    images: ImagesOption,
+    images: ImageOptions,
     checkpoint: CheckpointOption,
     embed_options: EmbedOptions,
     submit: SubmitOptions,
@@ -128,7 +125,7 @@ def embed(
 
 
 def detect_faces(
-    images: ImagesOption,
+    images: ImageOptions,
     face_options: FaceOptions,
     submit: SubmitOptions,
     mesh: MeshOptions,
@@ -143,7 +140,7 @@ def detect_faces(
 
 
 def embed_faces(
-    images: ImagesOption,
+    images: ImageOptions,
     embedding_checkpoint: EmbedderOption,
     face_options: FaceOptions,
     vector_options: FaceVectorOptions,
@@ -162,7 +159,7 @@ def embed_faces(
 
 
 async def _detection(
-    inputs: Inputs, options: FaceOptions, images: list[str], checkpoint: str
+    inputs: Inputs, options: FaceOptions, images: ImageOptions, checkpoint: str
 ) -> job_pb2.DetectFacesSpec:
     _specs.detect_faces_spec(options, job_pb2.ImageSource(), "")
     weights = await inputs.checkpoint(checkpoint) if checkpoint else ""

@@ -137,6 +137,14 @@ class Client:
         """Delete a dataset that no unfinished job uses."""
         self._connection.unary(calls.delete_dataset(name))
 
+    def list_media_items(
+        self,
+        state: dataset_pb2.MediaItemState.ValueType = dataset_pb2.MEDIA_ITEM_STATE_UNSPECIFIED,
+        ids: Sequence[str] = (),
+    ) -> Iterator[dataset_pb2.MediaItem]:
+        """Images of the media store that jobs have named, by id; in `state` and of `ids` if given."""
+        return self._connection.pages(calls.list_media_items(state, ids))
+
     def runner(self, name: str) -> runner_pb2.Runner:
         """The runner of that name, runners/{runner} or {runner}."""
         return self._connection.unary(calls.get_runner(name))

@@ -1,6 +1,7 @@
 """The calls about many jobs, datasets and runners, as data."""
 
 import uuid
+from collections.abc import Sequence
 
 from google.protobuf import empty_pb2
 
@@ -73,6 +74,14 @@ def delete_dataset(name: str) -> Unary[dataset_pb2.DeleteDatasetRequest, empty_p
     """DeleteDataset."""
     request = dataset_pb2.DeleteDatasetRequest(name=full_name("datasets", name))
     return Unary(lambda stubs: stubs.datasets.DeleteDataset, request)
+
+
+def list_media_items(
+    state: dataset_pb2.MediaItemState.ValueType, ids: Sequence[str]
+) -> Listing[dataset_pb2.ListMediaItemsRequest, dataset_pb2.ListMediaItemsResponse, dataset_pb2.MediaItem]:
+    """ListMediaItems."""
+    request = dataset_pb2.ListMediaItemsRequest(page_size=PAGE_SIZE, state=state, ids=ids)
+    return Listing(lambda stubs: stubs.datasets.ListMediaItems, request, lambda page: page.items)
 
 
 def list_runners() -> Listing[

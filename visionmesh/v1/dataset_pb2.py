@@ -27,10 +27,11 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from visionmesh.v1 import vision_pb2 as visionmesh_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisionmesh/v1/dataset.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1avisionmesh/v1/vision.proto\"\x88\x03\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x36\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.visionmesh.v1.DatasetFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12+\n\x04task\x18\x04 \x01(\x0e\x32\x13.visionmesh.v1.TaskB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x0b\x63lass_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x06splits\x18\x06 \x03(\x0b\x32\x1b.visionmesh.v1.DatasetSplitB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03uri\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1c\n\x0ekeypoint_names\x18\x0b \x03(\tB\x04\xe2\x41\x01\x03\"q\n\x0c\x44\x61tasetSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x17\n\x0flabelled_images\x18\x03 \x01(\x03\x12\x11\n\tinstances\x18\x04 \x01(\x03\x12\x17\n\x0f\x63lass_instances\x18\x05 \x03(\x03\"}\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x14\x43reateDatasetRequest\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x42\n\ndataset_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x34\n\x06upload\x18\x03 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^uploads/[a-z0-9-]{1,63}$\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"H\n\x11GetDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"R\n\x13ListDatasetsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x14\x44\x65leteDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"i\n\x11UploadFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.visionmesh.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x87\x01\n\x10UploadFileHeader\x12,\n\x08\x66ilename\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[^/\\\\\\x00]{1,255}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12(\n\x06sha256\x18\x03 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01*\xa3\x01\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_FORMAT_YOLO\x10\x01\x12\x1e\n\x1a\x44\x41TASET_FORMAT_IMAGES_JSON\x10\x02\x12\x17\n\x13\x44\x41TASET_FORMAT_COCO\x10\x03\x12 \n\x1c\x44\x41TASET_FORMAT_CLASS_FOLDERS\x10\x04\x32\x9b\x04\n\x0e\x44\x61tasetService\x12\x65\n\rCreateDataset\x12#.visionmesh.v1.CreateDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/datasets:\x01*\x12\x65\n\nGetDataset\x12 .visionmesh.v1.GetDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=datasets/*}\x12m\n\x0cListDatasets\x12\".visionmesh.v1.ListDatasetsRequest\x1a#.visionmesh.v1.ListDatasetsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12k\n\rDeleteDataset\x12#.visionmesh.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=datasets/*}\x12_\n\nUploadFile\x12 .visionmesh.v1.UploadFileRequest\x1a\x15.visionmesh.v1.Upload\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bvisionmesh/v1/dataset.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1avisionmesh/v1/vision.proto\"\x88\x03\n\x07\x44\x61taset\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x36\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x1c.visionmesh.v1.DatasetFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12+\n\x04task\x18\x04 \x01(\x0e\x32\x13.visionmesh.v1.TaskB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x19\n\x0b\x63lass_names\x18\x05 \x03(\tB\x04\xe2\x41\x01\x03\x12\x31\n\x06splits\x18\x06 \x03(\x0b\x32\x1b.visionmesh.v1.DatasetSplitB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x64igest\x18\x08 \x01(\tB\x04\xe2\x41\x01\x03\x12\x11\n\x03uri\x18\t \x01(\tB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1c\n\x0ekeypoint_names\x18\x0b \x03(\tB\x04\xe2\x41\x01\x03\"q\n\x0c\x44\x61tasetSplit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06images\x18\x02 \x01(\x03\x12\x17\n\x0flabelled_images\x18\x03 \x01(\x03\x12\x11\n\tinstances\x18\x04 \x01(\x03\x12\x17\n\x0f\x63lass_instances\x18\x05 \x03(\x03\"}\n\x06Upload\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66ilename\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xee\x01\n\x14\x43reateDatasetRequest\x12\'\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x42\n\ndataset_id\x18\x02 \x01(\tB.\xbaH+r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\xd8\x01\x01\x12\x34\n\x06upload\x18\x03 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^uploads/[a-z0-9-]{1,63}$\x12\x15\n\rvalidate_only\x18\x04 \x01(\x08\x12\x1c\n\nrequest_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x01\"H\n\x11GetDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"R\n\x13ListDatasetsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Y\n\x14ListDatasetsResponse\x12(\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x16.visionmesh.v1.Dataset\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x14\x44\x65leteDatasetRequest\x12\x33\n\x04name\x18\x01 \x01(\tB%\xe2\x41\x01\x02\xbaH\x1er\x1c\x32\x1a^datasets/[a-z0-9-]{1,63}$\"i\n\x11UploadFileRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x1f.visionmesh.v1.UploadFileHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x87\x01\n\x10UploadFileHeader\x12,\n\x08\x66ilename\x18\x01 \x01(\tB\x1a\xbaH\x17r\x15\x32\x13^[^/\\\\\\x00]{1,255}$\x12\x1b\n\nsize_bytes\x18\x02 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12(\n\x06sha256\x18\x03 \x01(\tB\x18\xbaH\x15r\x10\x32\x0e^[0-9a-f]{64}$\xd8\x01\x01\"\xde\x01\n\tMediaItem\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.visionmesh.v1.MediaItemState\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12\x14\n\x0c\x63ontent_type\x18\x05 \x01(\t\x12!\n\x05\x65rror\x18\x06 \x01(\x0b\x32\x12.google.rpc.Status\x12-\n\tsync_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0b\n\x03job\x18\x08 \x01(\t\"\xad\x01\n\x15ListMediaItemsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\x1d.visionmesh.v1.MediaItemStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1f\n\x03ids\x18\x04 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xe8\x07\"\x07r\x05\x10\x01\x18\xff\x01\"Z\n\x16ListMediaItemsResponse\x12\'\n\x05items\x18\x01 \x03(\x0b\x32\x18.visionmesh.v1.MediaItem\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t*\xa3\x01\n\rDatasetFormat\x12\x1e\n\x1a\x44\x41TASET_FORMAT_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44\x41TASET_FORMAT_YOLO\x10\x01\x12\x1e\n\x1a\x44\x41TASET_FORMAT_IMAGES_JSON\x10\x02\x12\x17\n\x13\x44\x41TASET_FORMAT_COCO\x10\x03\x12 \n\x1c\x44\x41TASET_FORMAT_CLASS_FOLDERS\x10\x04*\xa5\x01\n\x0eMediaItemState\x12 \n\x1cMEDIA_ITEM_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18MEDIA_ITEM_STATE_PENDING\x10\x01\x12\x1b\n\x17MEDIA_ITEM_STATE_SYNCED\x10\x02\x12\x1b\n\x17MEDIA_ITEM_STATE_FAILED\x10\x03\x12\x19\n\x15MEDIA_ITEM_STATE_GONE\x10\x04\x32\x92\x05\n\x0e\x44\x61tasetService\x12\x65\n\rCreateDataset\x12#.visionmesh.v1.CreateDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x17\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/datasets:\x01*\x12\x65\n\nGetDataset\x12 .visionmesh.v1.GetDatasetRequest\x1a\x16.visionmesh.v1.Dataset\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/{name=datasets/*}\x12m\n\x0cListDatasets\x12\".visionmesh.v1.ListDatasetsRequest\x1a#.visionmesh.v1.ListDatasetsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/datasets\x12k\n\rDeleteDataset\x12#.visionmesh.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Empty\"\x1d\x82\xd3\xe4\x93\x02\x17*\x15/v1/{name=datasets/*}\x12_\n\nUploadFile\x12 .visionmesh.v1.UploadFileRequest\x1a\x15.visionmesh.v1.Upload\"\x16\x82\xd3\xe4\x93\x02\x10\"\x0b/v1/uploads:\x01*(\x01\x12u\n\x0eListMediaItems\x12$.visionmesh.v1.ListMediaItemsRequest\x1a%.visionmesh.v1.ListMediaItemsResponse\"\x16\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/mediaItemsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -81,6 +82,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADFILEHEADER'].fields_by_name['size_bytes']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_UPLOADFILEHEADER'].fields_by_name['sha256']._loaded_options = None
   _globals['_UPLOADFILEHEADER'].fields_by_name['sha256']._serialized_options = b'\272H\025r\0202\016^[0-9a-f]{64}$\330\001\001'
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['state']._loaded_options = None
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['ids']._loaded_options = None
+  _globals['_LISTMEDIAITEMSREQUEST'].fields_by_name['ids']._serialized_options = b'\272H\017\222\001\014\020\350\007\"\007r\005\020\001\030\377\001'
   _globals['_DATASETSERVICE'].methods_by_name['CreateDataset']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['CreateDataset']._serialized_options = b'\202\323\344\223\002\021\"\014/v1/datasets:\001*'
   _globals['_DATASETSERVICE'].methods_by_name['GetDataset']._loaded_options = None
@@ -91,28 +100,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATASETSERVICE'].methods_by_name['DeleteDataset']._serialized_options = b'\202\323\344\223\002\027*\025/v1/{name=datasets/*}'
   _globals['_DATASETSERVICE'].methods_by_name['UploadFile']._loaded_options = None
   _globals['_DATASETSERVICE'].methods_by_name['UploadFile']._serialized_options = b'\202\323\344\223\002\020\"\013/v1/uploads:\001*'
-  _globals['_DATASETFORMAT']._serialized_start=1678
-  _globals['_DATASETFORMAT']._serialized_end=1841
-  _globals['_DATASET']._serialized_start=229
-  _globals['_DATASET']._serialized_end=621
-  _globals['_DATASETSPLIT']._serialized_start=623
-  _globals['_DATASETSPLIT']._serialized_end=736
-  _globals['_UPLOAD']._serialized_start=738
-  _globals['_UPLOAD']._serialized_end=863
-  _globals['_CREATEDATASETREQUEST']._serialized_start=866
-  _globals['_CREATEDATASETREQUEST']._serialized_end=1104
-  _globals['_GETDATASETREQUEST']._serialized_start=1106
-  _globals['_GETDATASETREQUEST']._serialized_end=1178
-  _globals['_LISTDATASETSREQUEST']._serialized_start=1180
-  _globals['_LISTDATASETSREQUEST']._serialized_end=1262
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=1264
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=1353
-  _globals['_DELETEDATASETREQUEST']._serialized_start=1355
-  _globals['_DELETEDATASETREQUEST']._serialized_end=1430
-  _globals['_UPLOADFILEREQUEST']._serialized_start=1432
-  _globals['_UPLOADFILEREQUEST']._serialized_end=1537
-  _globals['_UPLOADFILEHEADER']._serialized_start=1540
-  _globals['_UPLOADFILEHEADER']._serialized_end=1675
-  _globals['_DATASETSERVICE']._serialized_start=1844
-  _globals['_DATASETSERVICE']._serialized_end=2383
+  _globals['_DATASETSERVICE'].methods_by_name['ListMediaItems']._loaded_options = None
+  _globals['_DATASETSERVICE'].methods_by_name['ListMediaItems']._serialized_options = b'\202\323\344\223\002\020\022\016/v1/mediaItems'
+  _globals['_DATASETFORMAT']._serialized_start=2196
+  _globals['_DATASETFORMAT']._serialized_end=2359
+  _globals['_MEDIAITEMSTATE']._serialized_start=2362
+  _globals['_MEDIAITEMSTATE']._serialized_end=2527
+  _globals['_DATASET']._serialized_start=254
+  _globals['_DATASET']._serialized_end=646
+  _globals['_DATASETSPLIT']._serialized_start=648
+  _globals['_DATASETSPLIT']._serialized_end=761
+  _globals['_UPLOAD']._serialized_start=763
+  _globals['_UPLOAD']._serialized_end=888
+  _globals['_CREATEDATASETREQUEST']._serialized_start=891
+  _globals['_CREATEDATASETREQUEST']._serialized_end=1129
+  _globals['_GETDATASETREQUEST']._serialized_start=1131
+  _globals['_GETDATASETREQUEST']._serialized_end=1203
+  _globals['_LISTDATASETSREQUEST']._serialized_start=1205
+  _globals['_LISTDATASETSREQUEST']._serialized_end=1287
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=1289
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=1378
+  _globals['_DELETEDATASETREQUEST']._serialized_start=1380
+  _globals['_DELETEDATASETREQUEST']._serialized_end=1455
+  _globals['_UPLOADFILEREQUEST']._serialized_start=1457
+  _globals['_UPLOADFILEREQUEST']._serialized_end=1562
+  _globals['_UPLOADFILEHEADER']._serialized_start=1565
+  _globals['_UPLOADFILEHEADER']._serialized_end=1700
+  _globals['_MEDIAITEM']._serialized_start=1703
+  _globals['_MEDIAITEM']._serialized_end=1925
+  _globals['_LISTMEDIAITEMSREQUEST']._serialized_start=1928
+  _globals['_LISTMEDIAITEMSREQUEST']._serialized_end=2101
+  _globals['_LISTMEDIAITEMSRESPONSE']._serialized_start=2103
+  _globals['_LISTMEDIAITEMSRESPONSE']._serialized_end=2193
+  _globals['_DATASETSERVICE']._serialized_start=2530
+  _globals['_DATASETSERVICE']._serialized_end=3188
 # @@protoc_insertion_point(module_scope)

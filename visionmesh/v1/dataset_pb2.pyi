@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from visionmesh.v1 import vision_pb2 as _vision_pb2
 import builtins as _builtins
 import sys
@@ -56,6 +57,46 @@ DATASET_FORMAT_COCO: DatasetFormat.ValueType  # 3
 DATASET_FORMAT_CLASS_FOLDERS: DatasetFormat.ValueType  # 4
 """{split}/{class}/ folders of images."""
 Global___DatasetFormat: _TypeAlias = DatasetFormat  # noqa: Y015
+
+class _MediaItemState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MediaItemStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MediaItemState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEDIA_ITEM_STATE_UNSPECIFIED: _MediaItemState.ValueType  # 0
+    """Never stored; as a filter: all states."""
+    MEDIA_ITEM_STATE_PENDING: _MediaItemState.ValueType  # 1
+    """No try has ended yet, or the media store could not be reached: the attempt
+    of the job tries again.
+    """
+    MEDIA_ITEM_STATE_SYNCED: _MediaItemState.ValueType  # 2
+    """It was fetched, and is an image."""
+    MEDIA_ITEM_STATE_FAILED: _MediaItemState.ValueType  # 3
+    """What came is no image or too large, or the media store refused it: its
+    prediction is an error entry.
+    """
+    MEDIA_ITEM_STATE_GONE: _MediaItemState.ValueType  # 4
+    """The media store has no such image: its prediction is an error entry."""
+
+class MediaItemState(_MediaItemState, metaclass=_MediaItemStateEnumTypeWrapper):
+    """How the last try to fetch an image of the media store has ended."""
+
+MEDIA_ITEM_STATE_UNSPECIFIED: MediaItemState.ValueType  # 0
+"""Never stored; as a filter: all states."""
+MEDIA_ITEM_STATE_PENDING: MediaItemState.ValueType  # 1
+"""No try has ended yet, or the media store could not be reached: the attempt
+of the job tries again.
+"""
+MEDIA_ITEM_STATE_SYNCED: MediaItemState.ValueType  # 2
+"""It was fetched, and is an image."""
+MEDIA_ITEM_STATE_FAILED: MediaItemState.ValueType  # 3
+"""What came is no image or too large, or the media store refused it: its
+prediction is an error entry.
+"""
+MEDIA_ITEM_STATE_GONE: MediaItemState.ValueType  # 4
+"""The media store has no such image: its prediction is an error entry."""
+Global___MediaItemState: _TypeAlias = MediaItemState  # noqa: Y015
 
 @_typing.final
 class Dataset(_message.Message):
@@ -409,3 +450,121 @@ class UploadFileHeader(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UploadFileHeader: _TypeAlias = UploadFileHeader  # noqa: Y015
+
+@_typing.final
+class MediaItem(_message.Message):
+    """One image of the external media store, as far as jobs have named it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    SYNC_TIME_FIELD_NUMBER: _builtins.int
+    JOB_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Its id, as the media store gives it."""
+    state: Global___MediaItemState.ValueType
+    """How the last try to fetch it has ended."""
+    size_bytes: _builtins.int
+    """Its size in bytes when it was fetched last; 0 before."""
+    sha256: _builtins.str
+    """SHA-256 of its bytes then, hexadecimal; empty before."""
+    content_type: _builtins.str
+    """IANA media type of its bytes then, told by the bytes; empty before."""
+    job: _builtins.str
+    """The newest job that names it, jobs/{job}; it may be deleted by now."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why the last try has failed; unset after one that succeeded."""
+
+    @_builtins.property
+    def sync_time(self) -> _timestamp_pb2.Timestamp:
+        """When the last try has ended; unset before the first."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        state: Global___MediaItemState.ValueType = ...,
+        size_bytes: _builtins.int = ...,
+        sha256: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+        sync_time: _timestamp_pb2.Timestamp | None = ...,
+        job: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "sync_time", b"sync_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content_type", b"content_type", "error", b"error", "id", b"id", "job", b"job", "sha256", b"sha256", "size_bytes", b"size_bytes", "state", b"state", "sync_time", b"sync_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MediaItem: _TypeAlias = MediaItem  # noqa: Y015
+
+@_typing.final
+class ListMediaItemsRequest(_message.Message):
+    """Request of ListMediaItems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    IDS_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Most items in the answer; 0 to 1000. Default 50."""
+    page_token: _builtins.str
+    """next_page_token of the page before."""
+    state: Global___MediaItemState.ValueType
+    """Only items in this state. Default: all."""
+    @_builtins.property
+    def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only items with these ids; at most 1000. Default: all."""
+
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        state: Global___MediaItemState.ValueType = ...,
+        ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "page_size", b"page_size", "page_token", b"page_token", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMediaItemsRequest: _TypeAlias = ListMediaItemsRequest  # noqa: Y015
+
+@_typing.final
+class ListMediaItemsResponse(_message.Message):
+    """Response of ListMediaItems."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___MediaItem]:
+        """One page, by id."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___MediaItem] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListMediaItemsResponse: _TypeAlias = ListMediaItemsResponse  # noqa: Y015

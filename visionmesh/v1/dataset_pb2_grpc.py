@@ -61,6 +61,11 @@ class DatasetServiceStub:
                 request_serializer=visionmesh_dot_v1_dot_dataset__pb2.UploadFileRequest.SerializeToString,
                 response_deserializer=visionmesh_dot_v1_dot_dataset__pb2.Upload.FromString,
                 _registered_method=True)
+        self.ListMediaItems = channel.unary_unary(
+                '/visionmesh.v1.DatasetService/ListMediaItems',
+                request_serializer=visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsRequest.SerializeToString,
+                response_deserializer=visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsResponse.FromString,
+                _registered_method=True)
 
 
 class DatasetServiceServicer:
@@ -119,6 +124,16 @@ class DatasetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListMediaItems(self, request, context):
+        """Lists the images of the external media store that jobs have named, by id:
+        how the last try to fetch each has ended.
+
+        INVALID_ARGUMENT: bad page token.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DatasetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -146,6 +161,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     servicer.UploadFile,
                     request_deserializer=visionmesh_dot_v1_dot_dataset__pb2.UploadFileRequest.FromString,
                     response_serializer=visionmesh_dot_v1_dot_dataset__pb2.Upload.SerializeToString,
+            ),
+            'ListMediaItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListMediaItems,
+                    request_deserializer=visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsRequest.FromString,
+                    response_serializer=visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -284,6 +304,33 @@ class DatasetService:
             '/visionmesh.v1.DatasetService/UploadFile',
             visionmesh_dot_v1_dot_dataset__pb2.UploadFileRequest.SerializeToString,
             visionmesh_dot_v1_dot_dataset__pb2.Upload.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListMediaItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/visionmesh.v1.DatasetService/ListMediaItems',
+            visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsRequest.SerializeToString,
+            visionmesh_dot_v1_dot_dataset__pb2.ListMediaItemsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,12 @@ class DatasetServiceStub:
     do not have the announced size or digest; send again.
     RESOURCE_EXHAUSTED: the store is full.
     """
+    ListMediaItems: _grpc.UnaryUnaryMultiCallable[_dataset_pb2.ListMediaItemsRequest, _dataset_pb2.ListMediaItemsResponse]
+    """Lists the images of the external media store that jobs have named, by id:
+    how the last try to fetch each has ended.
+
+    INVALID_ARGUMENT: bad page token.
+    """
 
 @_typing.type_check_only
 class DatasetServiceAsyncStub(DatasetServiceStub):
@@ -103,6 +109,12 @@ class DatasetServiceAsyncStub(DatasetServiceStub):
     INVALID_ARGUMENT: the first message is not a header. DATA_LOSS: the bytes
     do not have the announced size or digest; send again.
     RESOURCE_EXHAUSTED: the store is full.
+    """
+    ListMediaItems: _aio.UnaryUnaryMultiCallable[_dataset_pb2.ListMediaItemsRequest, _dataset_pb2.ListMediaItemsResponse]  # type: ignore[assignment]
+    """Lists the images of the external media store that jobs have named, by id:
+    how the last try to fetch each has ended.
+
+    INVALID_ARGUMENT: bad page token.
     """
 
 class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -168,6 +180,18 @@ class DatasetServiceServicer(metaclass=_abc_1.ABCMeta):
         INVALID_ARGUMENT: the first message is not a header. DATA_LOSS: the bytes
         do not have the announced size or digest; send again.
         RESOURCE_EXHAUSTED: the store is full.
+        """
+
+    @_abc_1.abstractmethod
+    def ListMediaItems(
+        self,
+        request: _dataset_pb2.ListMediaItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dataset_pb2.ListMediaItemsResponse, _abc.Awaitable[_dataset_pb2.ListMediaItemsResponse]]:
+        """Lists the images of the external media store that jobs have named, by id:
+        how the last try to fetch each has ended.
+
+        INVALID_ARGUMENT: bad page token.
         """
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1113,7 +1113,9 @@ class MediaStoreImages(_message.Message):
     IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids as the media store gives them. 1 to 10000."""
+        """Ids as the media store gives them, without control characters, ".." and any
+        of / \\ ? # %. 1 to 10000.
+        """
 
     def __init__(
         self,

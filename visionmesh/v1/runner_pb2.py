@@ -28,11 +28,12 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from visionmesh.v1 import job_pb2 as visionmesh_dot_v1_dot_job__pb2
 from visionmesh.v1 import vision_pb2 as visionmesh_dot_v1_dot_vision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avisionmesh/v1/runner.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17visionmesh/v1/job.proto\x1a\x1avisionmesh/v1/vision.proto\"\xa3\x04\n\x06Runner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.visionmesh.v1.RunnerState\x12\x11\n\tframework\x18\x03 \x01(\t\x12\x19\n\x11\x66ramework_version\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12/\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x1d.visionmesh.v1.RunnerCapacity\x12\x31\n\x06labels\x18\x08 \x03(\x0b\x32!.visionmesh.v1.Runner.LabelsEntry\x12+\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\x12\x30\n\x0c\x63onnect_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11lease_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x08manifest\x18\r \x01(\x0b\x32 .visionmesh.v1.FrameworkManifest\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x01\n\x0eRunnerCapacity\x12\x19\n\x05slots\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x01\x12\x1c\n\x04\x63pus\x18\x02 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\x0cmemory_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x04gpus\x18\x04 \x03(\x0b\x32\x12.visionmesh.v1.Gpu\"7\n\x03Gpu\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\"*\n\nAttemptRef\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x87\x02\n\x11\x46rameworkManifest\x12\x30\n\tframework\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\x12(\n\x06models\x18\x04 \x03(\x0b\x32\x18.visionmesh.v1.ModelInfo\x12\x36\n\x0fhyperparameters\x18\x05 \x03(\x0b\x32\x1d.visionmesh.v1.Hyperparameter\x12\"\n\x05tasks\x18\x06 \x03(\x0e\x32\x13.visionmesh.v1.Task\x12\x1a\n\x12\x66\x65tches_pretrained\x18\x07 \x01(\x08\"\xa6\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05tasks\x18\x02 \x03(\x0e\x32\x13.visionmesh.v1.Task\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13parameters_millions\x18\x04 \x01(\x01\x12\x12\n\npretrained\x18\x05 \x01(\x08\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x12\n\npromptable\x18\x07 \x01(\x08\"\xe1\x01\n\x0eHyperparameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04type\x18\x02 \x01(\x0e\x32!.visionmesh.v1.HyperparameterType\x12\x10\n\x03min\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x63hoices\x18\x05 \x03(\t\x12\'\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\r\n\x05kinds\x18\x08 \x03(\tB\x06\n\x04_minB\x06\n\x04_max\"\xe7\x01\n\x0e\x43onnectRequest\x12+\n\x08register\x18\x01 \x01(\x0b\x32\x17.visionmesh.v1.RegisterH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.visionmesh.v1.HeartbeatH\x00\x12:\n\x10\x61ssignment_reply\x18\x03 \x01(\x0b\x32\x1e.visionmesh.v1.AssignmentReplyH\x00\x12+\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x17.visionmesh.v1.DrainingH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x93\x03\n\x08Register\x12>\n\trunner_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x37\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x1d.visionmesh.v1.RunnerCapacityB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x06labels\x18\x06 \x03(\x0b\x32#.visionmesh.v1.Register.LabelsEntry\x12:\n\x08manifest\x18\x07 \x01(\x0b\x32 .visionmesh.v1.FrameworkManifestB\x06\xbaH\x03\xc8\x01\x01\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\tHeartbeat\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"Q\n\x0f\x41ssignmentReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\n\n\x08\x44raining\"\xa1\x02\n\x0f\x43onnectResponse\x12/\n\nregistered\x18\x01 \x01(\x0b\x32\x19.visionmesh.v1.RegisteredH\x00\x12:\n\x10heartbeat_stored\x18\x02 \x01(\x0b\x32\x1e.visionmesh.v1.HeartbeatStoredH\x00\x12/\n\nassignment\x18\x03 \x01(\x0b\x32\x19.visionmesh.v1.AssignmentH\x00\x12\x36\n\x0e\x63\x61ncel_attempt\x18\x04 \x01(\x0b\x32\x1c.visionmesh.v1.CancelAttemptH\x00\x12-\n\treconnect\x18\x05 \x01(\x0b\x32\x18.visionmesh.v1.ReconnectH\x00\x42\t\n\x07message\"\xaf\x01\n\nRegistered\x12\x0e\n\x06runner\x18\x01 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"q\n\x0fHeartbeatStored\x12\x35\n\x11lease_expire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04kill\x18\x02 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"\xdd\x02\n\nAssignment\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.visionmesh.v1.Job\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12,\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1b.visionmesh.v1.DatasetInput\x12.\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12*\n\x06images\x18\x05 \x03(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12\x0e\n\x06resume\x18\x06 \x01(\x08\x12\x13\n\x0bgpu_indices\x18\x07 \x03(\x05\x12\x34\n\x10start_checkpoint\x18\x08 \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12\x38\n\x14\x65mbedding_checkpoint\x18\t \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\"^\n\x0c\x44\x61tasetInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_names\x18\x03 \x03(\t\x12\x0e\n\x06splits\x18\x04 \x03(\t\x12\x0b\n\x03uri\x18\x05 \x01(\t\"T\n\x0bObjectInput\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\"\x8a\x01\n\rCancelAttempt\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12/\n\x0cgrace_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1b.visionmesh.v1.AttemptCause\"5\n\tReconnect\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"u\n\x12\x46\x65tchObjectRequest\x12*\n\x03job\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x19\n\x04uris\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"`\n\x13\x46\x65tchObjectResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.visionmesh.v1.ObjectHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"M\n\x0cObjectHeader\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\"k\n\x12StoreObjectRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .visionmesh.v1.StoreObjectHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xd8\x01\n\x11StoreObjectHeader\x12*\n\x03job\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x39\n\x04path\x18\x03 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$\x12\x1b\n\nsize_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x05 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\"\n\x13StoreObjectResponse\x12\x0b\n\x03uri\x18\x01 \x01(\t\"Q\n\x12ListRunnersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"V\n\x13ListRunnersResponse\x12&\n\x07runners\x18\x01 \x03(\x0b\x32\x15.visionmesh.v1.Runner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x10GetRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$\"H\n\x12\x44rainRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$\"J\n\x14UndrainRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$*y\n\x0bRunnerState\x12\x1c\n\x18RUNNER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13RUNNER_STATE_ONLINE\x10\x01\x12\x19\n\x15RUNNER_STATE_DRAINING\x10\x02\x12\x18\n\x14RUNNER_STATE_OFFLINE\x10\x03*\xb3\x01\n\x12HyperparameterType\x12#\n\x1fHYPERPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19HYPERPARAMETER_TYPE_FLOAT\x10\x01\x12\x1b\n\x17HYPERPARAMETER_TYPE_INT\x10\x02\x12\x1c\n\x18HYPERPARAMETER_TYPE_BOOL\x10\x03\x12\x1e\n\x1aHYPERPARAMETER_TYPE_STRING\x10\x04\x32\xfd\x05\n\rRunnerService\x12L\n\x07\x43onnect\x12\x1d.visionmesh.v1.ConnectRequest\x1a\x1e.visionmesh.v1.ConnectResponse(\x01\x30\x01\x12t\n\x0b\x46\x65tchObject\x12!.visionmesh.v1.FetchObjectRequest\x1a\".visionmesh.v1.FetchObjectResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/objects:fetch:\x01*0\x01\x12t\n\x0bStoreObject\x12!.visionmesh.v1.StoreObjectRequest\x1a\".visionmesh.v1.StoreObjectResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/objects:store:\x01*(\x01\x12i\n\x0bListRunners\x12!.visionmesh.v1.ListRunnersRequest\x1a\".visionmesh.v1.ListRunnersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/runners\x12\x61\n\tGetRunner\x12\x1f.visionmesh.v1.GetRunnerRequest\x1a\x15.visionmesh.v1.Runner\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=runners/*}\x12n\n\x0b\x44rainRunner\x12!.visionmesh.v1.DrainRunnerRequest\x1a\x15.visionmesh.v1.Runner\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=runners/*}:drain:\x01*\x12t\n\rUndrainRunner\x12#.visionmesh.v1.UndrainRunnerRequest\x1a\x15.visionmesh.v1.Runner\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=runners/*}:undrain:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avisionmesh/v1/runner.proto\x12\rvisionmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17visionmesh/v1/job.proto\x1a\x1avisionmesh/v1/vision.proto\"\xa3\x04\n\x06Runner\x12\x0c\n\x04name\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.visionmesh.v1.RunnerState\x12\x11\n\tframework\x18\x03 \x01(\t\x12\x19\n\x11\x66ramework_version\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x10\n\x08hostname\x18\x06 \x01(\t\x12/\n\x08\x63\x61pacity\x18\x07 \x01(\x0b\x32\x1d.visionmesh.v1.RunnerCapacity\x12\x31\n\x06labels\x18\x08 \x03(\x0b\x32!.visionmesh.v1.Runner.LabelsEntry\x12+\n\x08\x61ttempts\x18\t \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\x12\x30\n\x0c\x63onnect_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eheartbeat_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11lease_expire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x08manifest\x18\r \x01(\x0b\x32 .visionmesh.v1.FrameworkManifest\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x8a\x01\n\x0eRunnerCapacity\x12\x19\n\x05slots\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x80\x08(\x01\x12\x1c\n\x04\x63pus\x18\x02 \x01(\x01\x42\x0e\xbaH\x0b\x12\t)\x00\x00\x00\x00\x00\x00\x00\x00\x12\x1d\n\x0cmemory_bytes\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x04gpus\x18\x04 \x03(\x0b\x32\x12.visionmesh.v1.Gpu\"7\n\x03Gpu\x12\r\n\x05index\x18\x01 \x01(\x05\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nmemory_mib\x18\x03 \x01(\x03\"*\n\nAttemptRef\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x87\x02\n\x11\x46rameworkManifest\x12\x30\n\tframework\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,62}$\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05kinds\x18\x03 \x03(\t\x12(\n\x06models\x18\x04 \x03(\x0b\x32\x18.visionmesh.v1.ModelInfo\x12\x36\n\x0fhyperparameters\x18\x05 \x03(\x0b\x32\x1d.visionmesh.v1.Hyperparameter\x12\"\n\x05tasks\x18\x06 \x03(\x0e\x32\x13.visionmesh.v1.Task\x12\x1a\n\x12\x66\x65tches_pretrained\x18\x07 \x01(\x08\"\xa6\x01\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x05tasks\x18\x02 \x03(\x0e\x32\x13.visionmesh.v1.Task\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x1b\n\x13parameters_millions\x18\x04 \x01(\x01\x12\x12\n\npretrained\x18\x05 \x01(\x08\x12\r\n\x05kinds\x18\x06 \x03(\t\x12\x12\n\npromptable\x18\x07 \x01(\x08\"\xe1\x01\n\x0eHyperparameter\x12\x0c\n\x04name\x18\x01 \x01(\t\x12/\n\x04type\x18\x02 \x01(\x0e\x32!.visionmesh.v1.HyperparameterType\x12\x10\n\x03min\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03max\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x0f\n\x07\x63hoices\x18\x05 \x03(\t\x12\'\n\x07\x64\x65\x66\x61ult\x18\x06 \x01(\x0b\x32\x16.google.protobuf.Value\x12\x13\n\x0b\x64\x65scription\x18\x07 \x01(\t\x12\r\n\x05kinds\x18\x08 \x03(\tB\x06\n\x04_minB\x06\n\x04_max\"\xe7\x01\n\x0e\x43onnectRequest\x12+\n\x08register\x18\x01 \x01(\x0b\x32\x17.visionmesh.v1.RegisterH\x00\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.visionmesh.v1.HeartbeatH\x00\x12:\n\x10\x61ssignment_reply\x18\x03 \x01(\x0b\x32\x1e.visionmesh.v1.AssignmentReplyH\x00\x12+\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x17.visionmesh.v1.DrainingH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\x93\x03\n\x08Register\x12>\n\trunner_id\x18\x01 \x01(\tB+\xbaH(r&2$^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1e\n\x0bincarnation\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x08\x18@\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x10\n\x08hostname\x18\x04 \x01(\t\x12\x37\n\x08\x63\x61pacity\x18\x05 \x01(\x0b\x32\x1d.visionmesh.v1.RunnerCapacityB\x06\xbaH\x03\xc8\x01\x01\x12\x33\n\x06labels\x18\x06 \x03(\x0b\x32#.visionmesh.v1.Register.LabelsEntry\x12:\n\x08manifest\x18\x07 \x01(\x0b\x32 .visionmesh.v1.FrameworkManifestB\x06\xbaH\x03\xc8\x01\x01\x12+\n\x08\x61ttempts\x18\x08 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"8\n\tHeartbeat\x12+\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"Q\n\x0f\x41ssignmentReply\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\n\n\x08\x44raining\"\xa1\x02\n\x0f\x43onnectResponse\x12/\n\nregistered\x18\x01 \x01(\x0b\x32\x19.visionmesh.v1.RegisteredH\x00\x12:\n\x10heartbeat_stored\x18\x02 \x01(\x0b\x32\x1e.visionmesh.v1.HeartbeatStoredH\x00\x12/\n\nassignment\x18\x03 \x01(\x0b\x32\x19.visionmesh.v1.AssignmentH\x00\x12\x36\n\x0e\x63\x61ncel_attempt\x18\x04 \x01(\x0b\x32\x1c.visionmesh.v1.CancelAttemptH\x00\x12-\n\treconnect\x18\x05 \x01(\x0b\x32\x18.visionmesh.v1.ReconnectH\x00\x42\t\n\x07message\"\xaf\x01\n\nRegistered\x12\x0e\n\x06runner\x18\x01 \x01(\t\x12\x35\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0elease_duration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04keep\x18\x04 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"q\n\x0fHeartbeatStored\x12\x35\n\x11lease_expire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x04kill\x18\x02 \x03(\x0b\x32\x19.visionmesh.v1.AttemptRef\"\xdd\x02\n\nAssignment\x12\x1f\n\x03job\x18\x01 \x01(\x0b\x32\x12.visionmesh.v1.Job\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12,\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1b.visionmesh.v1.DatasetInput\x12.\n\ncheckpoint\x18\x04 \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12*\n\x06images\x18\x05 \x03(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12\x0e\n\x06resume\x18\x06 \x01(\x08\x12\x13\n\x0bgpu_indices\x18\x07 \x03(\x05\x12\x34\n\x10start_checkpoint\x18\x08 \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\x12\x38\n\x14\x65mbedding_checkpoint\x18\t \x01(\x0b\x32\x1a.visionmesh.v1.ObjectInput\"^\n\x0c\x44\x61tasetInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12\x13\n\x0b\x63lass_names\x18\x03 \x03(\t\x12\x0e\n\x06splits\x18\x04 \x03(\t\x12\x0b\n\x03uri\x18\x05 \x01(\t\"T\n\x0bObjectInput\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x0e\n\x06sha256\x18\x03 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x04 \x01(\t\"\x8a\x01\n\rCancelAttempt\x12\x0b\n\x03job\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12/\n\x0cgrace_period\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x05\x63\x61use\x18\x04 \x01(\x0e\x32\x1b.visionmesh.v1.AttemptCause\"5\n\tReconnect\x12(\n\x05\x64\x65lay\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"u\n\x12\x46\x65tchObjectRequest\x12*\n\x03job\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x19\n\x04uris\x18\x03 \x03(\tB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x90N\"`\n\x13\x46\x65tchObjectResponse\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.visionmesh.v1.ObjectHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\t\n\x07message\"p\n\x0cObjectHeader\x12\x0b\n\x03uri\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\x12\x12\n\nsize_bytes\x18\x03 \x01(\x03\x12\x0e\n\x06sha256\x18\x04 \x01(\t\x12!\n\x05\x65rror\x18\x05 \x01(\x0b\x32\x12.google.rpc.Status\"k\n\x12StoreObjectRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .visionmesh.v1.StoreObjectHeaderH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x10\n\x07message\x12\x05\xbaH\x02\x08\x01\"\xd8\x01\n\x11StoreObjectHeader\x12*\n\x03job\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^jobs/[a-z0-9-]{1,63}$\x12\x18\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01\x12\x39\n\x04path\x18\x03 \x01(\tB+\xbaH(r&2$^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$\x12\x1b\n\nsize_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12%\n\x06sha256\x18\x05 \x01(\tB\x15\xbaH\x12r\x10\x32\x0e^[0-9a-f]{64}$\"\"\n\x13StoreObjectResponse\x12\x0b\n\x03uri\x18\x01 \x01(\t\"Q\n\x12ListRunnersRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"V\n\x13ListRunnersResponse\x12&\n\x07runners\x18\x01 \x03(\x0b\x32\x15.visionmesh.v1.Runner\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"F\n\x10GetRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$\"H\n\x12\x44rainRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$\"J\n\x14UndrainRunnerRequest\x12\x32\n\x04name\x18\x01 \x01(\tB$\xe2\x41\x01\x02\xbaH\x1dr\x1b\x32\x19^runners/[a-z0-9-]{1,63}$*y\n\x0bRunnerState\x12\x1c\n\x18RUNNER_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13RUNNER_STATE_ONLINE\x10\x01\x12\x19\n\x15RUNNER_STATE_DRAINING\x10\x02\x12\x18\n\x14RUNNER_STATE_OFFLINE\x10\x03*\xb3\x01\n\x12HyperparameterType\x12#\n\x1fHYPERPARAMETER_TYPE_UNSPECIFIED\x10\x00\x12\x1d\n\x19HYPERPARAMETER_TYPE_FLOAT\x10\x01\x12\x1b\n\x17HYPERPARAMETER_TYPE_INT\x10\x02\x12\x1c\n\x18HYPERPARAMETER_TYPE_BOOL\x10\x03\x12\x1e\n\x1aHYPERPARAMETER_TYPE_STRING\x10\x04\x32\xfd\x05\n\rRunnerService\x12L\n\x07\x43onnect\x12\x1d.visionmesh.v1.ConnectRequest\x1a\x1e.visionmesh.v1.ConnectResponse(\x01\x30\x01\x12t\n\x0b\x46\x65tchObject\x12!.visionmesh.v1.FetchObjectRequest\x1a\".visionmesh.v1.FetchObjectResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/objects:fetch:\x01*0\x01\x12t\n\x0bStoreObject\x12!.visionmesh.v1.StoreObjectRequest\x1a\".visionmesh.v1.StoreObjectResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/v1/objects:store:\x01*(\x01\x12i\n\x0bListRunners\x12!.visionmesh.v1.ListRunnersRequest\x1a\".visionmesh.v1.ListRunnersResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/runners\x12\x61\n\tGetRunner\x12\x1f.visionmesh.v1.GetRunnerRequest\x1a\x15.visionmesh.v1.Runner\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=runners/*}\x12n\n\x0b\x44rainRunner\x12!.visionmesh.v1.DrainRunnerRequest\x1a\x15.visionmesh.v1.Runner\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/{name=runners/*}:drain:\x01*\x12t\n\rUndrainRunner\x12#.visionmesh.v1.UndrainRunnerRequest\x1a\x15.visionmesh.v1.Runner\"\'\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=runners/*}:undrain:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -101,76 +102,76 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RUNNERSERVICE'].methods_by_name['DrainRunner']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/{name=runners/*}:drain:\001*'
   _globals['_RUNNERSERVICE'].methods_by_name['UndrainRunner']._loaded_options = None
   _globals['_RUNNERSERVICE'].methods_by_name['UndrainRunner']._serialized_options = b'\202\323\344\223\002!\"\034/v1/{name=runners/*}:undrain:\001*'
-  _globals['_RUNNERSTATE']._serialized_start=4901
-  _globals['_RUNNERSTATE']._serialized_end=5022
-  _globals['_HYPERPARAMETERTYPE']._serialized_start=5025
-  _globals['_HYPERPARAMETERTYPE']._serialized_end=5204
-  _globals['_RUNNER']._serialized_start=286
-  _globals['_RUNNER']._serialized_end=833
-  _globals['_RUNNER_LABELSENTRY']._serialized_start=788
-  _globals['_RUNNER_LABELSENTRY']._serialized_end=833
-  _globals['_RUNNERCAPACITY']._serialized_start=836
-  _globals['_RUNNERCAPACITY']._serialized_end=974
-  _globals['_GPU']._serialized_start=976
-  _globals['_GPU']._serialized_end=1031
-  _globals['_ATTEMPTREF']._serialized_start=1033
-  _globals['_ATTEMPTREF']._serialized_end=1075
-  _globals['_FRAMEWORKMANIFEST']._serialized_start=1078
-  _globals['_FRAMEWORKMANIFEST']._serialized_end=1341
-  _globals['_MODELINFO']._serialized_start=1344
-  _globals['_MODELINFO']._serialized_end=1510
-  _globals['_HYPERPARAMETER']._serialized_start=1513
-  _globals['_HYPERPARAMETER']._serialized_end=1738
-  _globals['_CONNECTREQUEST']._serialized_start=1741
-  _globals['_CONNECTREQUEST']._serialized_end=1972
-  _globals['_REGISTER']._serialized_start=1975
-  _globals['_REGISTER']._serialized_end=2378
-  _globals['_REGISTER_LABELSENTRY']._serialized_start=788
-  _globals['_REGISTER_LABELSENTRY']._serialized_end=833
-  _globals['_HEARTBEAT']._serialized_start=2380
-  _globals['_HEARTBEAT']._serialized_end=2436
-  _globals['_ASSIGNMENTREPLY']._serialized_start=2438
-  _globals['_ASSIGNMENTREPLY']._serialized_end=2519
-  _globals['_DRAINING']._serialized_start=2521
-  _globals['_DRAINING']._serialized_end=2531
-  _globals['_CONNECTRESPONSE']._serialized_start=2534
-  _globals['_CONNECTRESPONSE']._serialized_end=2823
-  _globals['_REGISTERED']._serialized_start=2826
-  _globals['_REGISTERED']._serialized_end=3001
-  _globals['_HEARTBEATSTORED']._serialized_start=3003
-  _globals['_HEARTBEATSTORED']._serialized_end=3116
-  _globals['_ASSIGNMENT']._serialized_start=3119
-  _globals['_ASSIGNMENT']._serialized_end=3468
-  _globals['_DATASETINPUT']._serialized_start=3470
-  _globals['_DATASETINPUT']._serialized_end=3564
-  _globals['_OBJECTINPUT']._serialized_start=3566
-  _globals['_OBJECTINPUT']._serialized_end=3650
-  _globals['_CANCELATTEMPT']._serialized_start=3653
-  _globals['_CANCELATTEMPT']._serialized_end=3791
-  _globals['_RECONNECT']._serialized_start=3793
-  _globals['_RECONNECT']._serialized_end=3846
-  _globals['_FETCHOBJECTREQUEST']._serialized_start=3848
-  _globals['_FETCHOBJECTREQUEST']._serialized_end=3965
-  _globals['_FETCHOBJECTRESPONSE']._serialized_start=3967
-  _globals['_FETCHOBJECTRESPONSE']._serialized_end=4063
-  _globals['_OBJECTHEADER']._serialized_start=4065
-  _globals['_OBJECTHEADER']._serialized_end=4142
-  _globals['_STOREOBJECTREQUEST']._serialized_start=4144
-  _globals['_STOREOBJECTREQUEST']._serialized_end=4251
-  _globals['_STOREOBJECTHEADER']._serialized_start=4254
-  _globals['_STOREOBJECTHEADER']._serialized_end=4470
-  _globals['_STOREOBJECTRESPONSE']._serialized_start=4472
-  _globals['_STOREOBJECTRESPONSE']._serialized_end=4506
-  _globals['_LISTRUNNERSREQUEST']._serialized_start=4508
-  _globals['_LISTRUNNERSREQUEST']._serialized_end=4589
-  _globals['_LISTRUNNERSRESPONSE']._serialized_start=4591
-  _globals['_LISTRUNNERSRESPONSE']._serialized_end=4677
-  _globals['_GETRUNNERREQUEST']._serialized_start=4679
-  _globals['_GETRUNNERREQUEST']._serialized_end=4749
-  _globals['_DRAINRUNNERREQUEST']._serialized_start=4751
-  _globals['_DRAINRUNNERREQUEST']._serialized_end=4823
-  _globals['_UNDRAINRUNNERREQUEST']._serialized_start=4825
-  _globals['_UNDRAINRUNNERREQUEST']._serialized_end=4899
-  _globals['_RUNNERSERVICE']._serialized_start=5207
-  _globals['_RUNNERSERVICE']._serialized_end=5972
+  _globals['_RUNNERSTATE']._serialized_start=4961
+  _globals['_RUNNERSTATE']._serialized_end=5082
+  _globals['_HYPERPARAMETERTYPE']._serialized_start=5085
+  _globals['_HYPERPARAMETERTYPE']._serialized_end=5264
+  _globals['_RUNNER']._serialized_start=311
+  _globals['_RUNNER']._serialized_end=858
+  _globals['_RUNNER_LABELSENTRY']._serialized_start=813
+  _globals['_RUNNER_LABELSENTRY']._serialized_end=858
+  _globals['_RUNNERCAPACITY']._serialized_start=861
+  _globals['_RUNNERCAPACITY']._serialized_end=999
+  _globals['_GPU']._serialized_start=1001
+  _globals['_GPU']._serialized_end=1056
+  _globals['_ATTEMPTREF']._serialized_start=1058
+  _globals['_ATTEMPTREF']._serialized_end=1100
+  _globals['_FRAMEWORKMANIFEST']._serialized_start=1103
+  _globals['_FRAMEWORKMANIFEST']._serialized_end=1366
+  _globals['_MODELINFO']._serialized_start=1369
+  _globals['_MODELINFO']._serialized_end=1535
+  _globals['_HYPERPARAMETER']._serialized_start=1538
+  _globals['_HYPERPARAMETER']._serialized_end=1763
+  _globals['_CONNECTREQUEST']._serialized_start=1766
+  _globals['_CONNECTREQUEST']._serialized_end=1997
+  _globals['_REGISTER']._serialized_start=2000
+  _globals['_REGISTER']._serialized_end=2403
+  _globals['_REGISTER_LABELSENTRY']._serialized_start=813
+  _globals['_REGISTER_LABELSENTRY']._serialized_end=858
+  _globals['_HEARTBEAT']._serialized_start=2405
+  _globals['_HEARTBEAT']._serialized_end=2461
+  _globals['_ASSIGNMENTREPLY']._serialized_start=2463
+  _globals['_ASSIGNMENTREPLY']._serialized_end=2544
+  _globals['_DRAINING']._serialized_start=2546
+  _globals['_DRAINING']._serialized_end=2556
+  _globals['_CONNECTRESPONSE']._serialized_start=2559
+  _globals['_CONNECTRESPONSE']._serialized_end=2848
+  _globals['_REGISTERED']._serialized_start=2851
+  _globals['_REGISTERED']._serialized_end=3026
+  _globals['_HEARTBEATSTORED']._serialized_start=3028
+  _globals['_HEARTBEATSTORED']._serialized_end=3141
+  _globals['_ASSIGNMENT']._serialized_start=3144
+  _globals['_ASSIGNMENT']._serialized_end=3493
+  _globals['_DATASETINPUT']._serialized_start=3495
+  _globals['_DATASETINPUT']._serialized_end=3589
+  _globals['_OBJECTINPUT']._serialized_start=3591
+  _globals['_OBJECTINPUT']._serialized_end=3675
+  _globals['_CANCELATTEMPT']._serialized_start=3678
+  _globals['_CANCELATTEMPT']._serialized_end=3816
+  _globals['_RECONNECT']._serialized_start=3818
+  _globals['_RECONNECT']._serialized_end=3871
+  _globals['_FETCHOBJECTREQUEST']._serialized_start=3873
+  _globals['_FETCHOBJECTREQUEST']._serialized_end=3990
+  _globals['_FETCHOBJECTRESPONSE']._serialized_start=3992
+  _globals['_FETCHOBJECTRESPONSE']._serialized_end=4088
+  _globals['_OBJECTHEADER']._serialized_start=4090
+  _globals['_OBJECTHEADER']._serialized_end=4202
+  _globals['_STOREOBJECTREQUEST']._serialized_start=4204
+  _globals['_STOREOBJECTREQUEST']._serialized_end=4311
+  _globals['_STOREOBJECTHEADER']._serialized_start=4314
+  _globals['_STOREOBJECTHEADER']._serialized_end=4530
+  _globals['_STOREOBJECTRESPONSE']._serialized_start=4532
+  _globals['_STOREOBJECTRESPONSE']._serialized_end=4566
+  _globals['_LISTRUNNERSREQUEST']._serialized_start=4568
+  _globals['_LISTRUNNERSREQUEST']._serialized_end=4649
+  _globals['_LISTRUNNERSRESPONSE']._serialized_start=4651
+  _globals['_LISTRUNNERSRESPONSE']._serialized_end=4737
+  _globals['_GETRUNNERREQUEST']._serialized_start=4739
+  _globals['_GETRUNNERREQUEST']._serialized_end=4809
+  _globals['_DRAINRUNNERREQUEST']._serialized_start=4811
+  _globals['_DRAINRUNNERREQUEST']._serialized_end=4883
+  _globals['_UNDRAINRUNNERREQUEST']._serialized_start=4885
+  _globals['_UNDRAINRUNNERREQUEST']._serialized_end=4959
+  _globals['_RUNNERSERVICE']._serialized_start=5267
+  _globals['_RUNNERSERVICE']._serialized_end=6032
 # @@protoc_insertion_point(module_scope)

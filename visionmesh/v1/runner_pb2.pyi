@@ -13,6 +13,7 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.rpc import status_pb2 as _status_pb2
 from visionmesh.v1 import job_pb2 as _job_pb2
 from visionmesh.v1 import vision_pb2 as _vision_pb2
 import builtins as _builtins
@@ -900,11 +901,13 @@ class ObjectInput(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """Where it lies, as URI of the configured store."""
+    """Where it lies, as URI of the configured store; "media:" and the escaped id
+    for an image of the media store.
+    """
     size_bytes: _builtins.int
-    """Its size in bytes."""
+    """Its size in bytes; 0 where that is not known before it is fetched."""
     sha256: _builtins.str
-    """SHA-256 of its bytes, hexadecimal."""
+    """SHA-256 of its bytes, hexadecimal; empty where that is not known before."""
     display_name: _builtins.str
     """Name for people, such as the file's."""
     def __init__(
@@ -1057,6 +1060,7 @@ class ObjectHeader(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
     """Where it lies."""
     path: _builtins.str
@@ -1065,6 +1069,12 @@ class ObjectHeader(_message.Message):
     """Its size in bytes."""
     sha256: _builtins.str
     """SHA-256 of its bytes, hexadecimal."""
+    @_builtins.property
+    def error(self) -> _status_pb2.Status:
+        """Why this image cannot be had; no bytes follow, and its prediction is to be
+        an error entry with this status. Unset for all else.
+        """
+
     def __init__(
         self,
         *,
@@ -1072,10 +1082,11 @@ class ObjectHeader(_message.Message):
         path: _builtins.str = ...,
         size_bytes: _builtins.int = ...,
         sha256: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "path", b"path", "sha256", b"sha256", "size_bytes", b"size_bytes", "uri", b"uri"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

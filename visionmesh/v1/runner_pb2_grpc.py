@@ -93,7 +93,9 @@ class RunnerServiceServicer:
         """Runners only. Sends objects of the store: a header for each, then its
         bytes.
 
-        NOT_FOUND: an object does not exist. PERMISSION_DENIED: it is not an input
+        NOT_FOUND: an object does not exist; an image that cannot be had has the
+        reason in its header instead, and the others follow. UNAVAILABLE: the media
+        store cannot be reached; ask again. PERMISSION_DENIED: it is not an input
         of the attempt. ABORTED (ATTEMPT_SUPERSEDED): the attempt is over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

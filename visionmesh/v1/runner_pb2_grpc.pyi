@@ -48,7 +48,9 @@ class RunnerServiceStub:
     """Runners only. Sends objects of the store: a header for each, then its
     bytes.
 
-    NOT_FOUND: an object does not exist. PERMISSION_DENIED: it is not an input
+    NOT_FOUND: an object does not exist; an image that cannot be had has the
+    reason in its header instead, and the others follow. UNAVAILABLE: the media
+    store cannot be reached; ask again. PERMISSION_DENIED: it is not an input
     of the attempt. ABORTED (ATTEMPT_SUPERSEDED): the attempt is over.
     """
     StoreObject: _grpc.StreamUnaryMultiCallable[_runner_pb2.StoreObjectRequest, _runner_pb2.StoreObjectResponse]
@@ -97,7 +99,9 @@ class RunnerServiceAsyncStub(RunnerServiceStub):
     """Runners only. Sends objects of the store: a header for each, then its
     bytes.
 
-    NOT_FOUND: an object does not exist. PERMISSION_DENIED: it is not an input
+    NOT_FOUND: an object does not exist; an image that cannot be had has the
+    reason in its header instead, and the others follow. UNAVAILABLE: the media
+    store cannot be reached; ask again. PERMISSION_DENIED: it is not an input
     of the attempt. ABORTED (ATTEMPT_SUPERSEDED): the attempt is over.
     """
     StoreObject: _aio.StreamUnaryMultiCallable[_runner_pb2.StoreObjectRequest, _runner_pb2.StoreObjectResponse]  # type: ignore[assignment]
@@ -155,7 +159,9 @@ class RunnerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Runners only. Sends objects of the store: a header for each, then its
         bytes.
 
-        NOT_FOUND: an object does not exist. PERMISSION_DENIED: it is not an input
+        NOT_FOUND: an object does not exist; an image that cannot be had has the
+        reason in its header instead, and the others follow. UNAVAILABLE: the media
+        store cannot be reached; ask again. PERMISSION_DENIED: it is not an input
         of the attempt. ABORTED (ATTEMPT_SUPERSEDED): the attempt is over.
         """
 

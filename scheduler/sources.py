@@ -1,0 +1,88 @@
+"""What FetchObject sends: objects of the stores, and images that may turn out not to be had."""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from google.rpc import code_pb2, status_pb2
+
+from scheduler.media_store import MediaImage
+from scheduler.services.transfer import pieces
+from visionmesh import errors
+from visionmesh.errors import NotFound, Reason
+from visionmesh.storage import ObjectStore
+from visionmesh.v1 import runner_pb2
+
+
+class Source(ABC):
+    """One object to send to a runner."""
+
+    @abstractmethod
+    def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+        """Its header, then its bytes. Raises MeshError if it cannot be had."""
+
+
+@dataclass(frozen=True)
+class StoredSource(Source):
+    """An object of a store. Raises NOT_FOUND if it is gone, DATA_LOSS if it is not what was stored."""
+
+    header: runner_pb2.ObjectHeader
+    store: ObjectStore
+    key: str
+
+    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+        """See Source."""
+        yield runner_pb2.FetchObjectResponse(header=self.header)
+        async for chunk in pieces(self.store, self.key, self.header.uri):
+            yield runner_pb2.FetchObjectResponse(chunk=chunk)
+
+
+@dataclass(frozen=True)
+class StoredImage(Source):
+    """An image of a store. One that is gone is an error in its header, for the others are still there."""
+
+    header: runner_pb2.ObjectHeader
+    store: ObjectStore
+    key: str
+
+    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+        """See Source."""
+        chunks = pieces(self.store, self.key, self.header.uri)
+        try:
+            first = await anext(chunks, b"")
+        except NotFound:
+            text = f"{self.header.uri} is not in the store any more. Send the image again, with a new job."
+            gone = errors.status(code_pb2.NOT_FOUND, Reason.NOT_FOUND, text)
+            yield refusal(self.header.uri, gone)
+            return
+        yield runner_pb2.FetchObjectResponse(header=self.header)
+        if first:
+            yield runner_pb2.FetchObjectResponse(chunk=first)
+        async for chunk in chunks:
+            yield runner_pb2.FetchObjectResponse(chunk=chunk)
+
+
+@dataclass(frozen=True)
+class FetchedImage(Source):
+    """An image of the media store, or the reason why it cannot be had."""
+
+    uri: str
+    found: MediaImage | status_pb2.Status
+
+    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+        """See Source."""
+        if isinstance(self.found, status_pb2.Status):
+            yield refusal(self.uri, self.found)
+            return
+        with self.found.file:
+            header = runner_pb2.ObjectHeader(
+                uri=self.uri, path="image", size_bytes=self.found.size_bytes, sha256=self.found.sha256
+            )
+            yield runner_pb2.FetchObjectResponse(header=header)
+            async for chunk in self.found.chunks():
+                yield runner_pb2.FetchObjectResponse(chunk=chunk)
+
+
+def refusal(uri: str, why: status_pb2.Status) -> runner_pb2.FetchObjectResponse:
+    """What takes the place of an image that cannot be had."""
+    return runner_pb2.FetchObjectResponse(header=runner_pb2.ObjectHeader(uri=uri, error=why))
