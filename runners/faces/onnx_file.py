@@ -32,7 +32,7 @@ def refused(path: Path | None, kind: str) -> Iterator[None]:
         yield
     except FAILURES as error:
         name = path.name if path else "The file"
-        why = " ".join(str(error).split())[:200]
+        why = " ".join(str(getattr(error, "err", error)).split())[:200].rstrip(".")
         raise UserError(
             f"{name} is not a model that can be used here: OpenCV cannot run it as {kind} ({why}). "
             f"Give the ONNX file of {kind} as its makers publish it.",

@@ -28,5 +28,10 @@ class SFace:
         return [self._vector(face).tolist() for face in faces]
 
     def _vector(self, face: np.ndarray) -> np.ndarray:
-        vector = np.array(self._network.feature(face), np.float32).ravel()
+        answer = np.array(self._network.feature(face), np.float32)
+        if answer.ndim != 2 or len(answer) != 1:
+            raise ValueError(
+                f"it answers with {' x '.join(map(str, answer.shape))} numbers, not with a vector"
+            )
+        vector: np.ndarray = answer[0]
         return vector / max(float(np.linalg.norm(vector)), 1e-12) if self._normalize else vector
