@@ -8,6 +8,7 @@ from scheduler.store import datasets, history, runners
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from visionmesh import names
+from visionmesh.datasets.report import SERVES
 from visionmesh.errors import Reason, invalid, invalid_fields
 from visionmesh.limits import MAX_JOB_BYTES
 from visionmesh.v1 import dataset_pb2, job_pb2, vision_pb2
@@ -103,13 +104,21 @@ async def _check_dataset(connection: Connection, job: job_pb2.Job) -> None:
 
 
 def _check_task(dataset: dataset_pb2.Dataset, kind: str, task: int) -> None:
-    """Class folders tell of no object where it is. Boxes have classes: there the framework decides."""
-    classify = vision_pb2.TASK_CLASSIFY
-    if not task or task == classify or dataset.task != classify:
+    """Labels are good for their task and for what follows from it: boxes from outlines, say.
+
+    Boxes have classes too: what classify makes of them, the framework decides.
+    """
+    if not task or not dataset.task or task == vision_pb2.TASK_CLASSIFY:
         return
-    asked = vision_pb2.Task.Name(task).removeprefix("TASK_").lower()  # type: ignore[arg-type]
+    asked, found = _word(task), _word(dataset.task)
+    if asked in SERVES[found]:
+        return
     text = (
-        f"{dataset.name} is labelled for classify, and the job is to {asked}. Name a dataset for {asked}, or "
-        "a model and task for classify: `vmesh datasets list` shows what each dataset is good for."
+        f"{dataset.name} is labelled for {found}, and the job is to {asked}. Name a dataset for {asked}, or "
+        f"a model and task for {found}: `vmesh datasets list` shows what each dataset is good for."
     )
     raise invalid(Reason.DATASET_UNLABELLED, f"job.{kind}.dataset", text)
+
+
+def _word(task: int) -> str:
+    return vision_pb2.Task.Name(task).removeprefix("TASK_").lower()  # type: ignore[arg-type]

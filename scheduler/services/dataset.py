@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC
 from pathlib import Path
@@ -23,8 +23,8 @@ from scheduler.store.present import timestamp
 from scheduler.store.schema import micros
 from scheduler.store.store import Store
 from visionmesh import names
-from visionmesh.datasets.archives import BadArchive, FileEntry, dataset_digest, unpack
-from visionmesh.datasets.formats import Format, examine
+from visionmesh.datasets.archives import BadArchive, FileEntry, dataset_digest, file_entry, unpack
+from visionmesh.datasets.formats import Examined, Format, examine
 from visionmesh.datasets.report import DatasetReport
 from visionmesh.errors import MeshError, Reason, Violation, invalid, invalid_fields, not_found
 from visionmesh.v1 import dataset_pb2, dataset_pb2_grpc, vision_pb2
@@ -87,10 +87,9 @@ class DatasetService(dataset_pb2_grpc.DatasetServiceServicer):
             entries = await self._unpack(upload[1], Path(scratch) / "upload.zip", folder)
             found = await asyncio.to_thread(examine, folder, Path(scratch) / "split")
             _refuse_problems(found.report)
+            _settle(request.dataset, found)
             places = await asyncio.to_thread(found.layout.standardize, found.folder)
-            entries = [
-                replace(entry, path=places[found.places.get(entry.path, entry.path)]) for entry in entries
-            ]
+            entries = await asyncio.to_thread(_moved, entries, found, places)
             dataset = _describe(request, found.layout, found.report, entries)
             if request.validate_only:
                 return dataset
@@ -209,6 +208,32 @@ def _refuse_problems(report: DatasetReport) -> None:
         )
 
 
+def _settle(asked: dataset_pb2.Dataset, found: Examined) -> None:
+    """Take the task that the caller has told. Raises INVALID_ARGUMENT if that, or the layout, is another."""
+    told = _format(found.layout)
+    if asked.format not in (dataset_pb2.DATASET_FORMAT_UNSPECIFIED, told):
+        text = f"the files are laid out as {found.layout.name}. Leave format out, or change their layout."
+        raise invalid(Reason.DATASET_INVALID, "dataset.format", text)
+    if asked.task:
+        task = vision_pb2.Task.Name(asked.task).removeprefix("TASK_").lower()
+        if (problem := found.report.prefer(task)) is not None:
+            text = f"{problem}. Leave task out, or change the labels."
+            raise invalid(Reason.DATASET_INVALID, "dataset.task", text)
+
+
+def _format(layout: Format) -> dataset_pb2.DatasetFormat.ValueType:
+    return dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout.name.upper()}")
+
+
+def _moved(entries: list[FileEntry], found: Examined, places: Mapping[str, str]) -> list[FileEntry]:
+    """The files that are stored, at their `places`; those that splitting has written among them."""
+    unpacked = {found.places.get(entry.path, entry.path): entry for entry in entries}
+    return [
+        replace(unpacked[path], path=place) if path in unpacked else file_entry(found.folder, place)
+        for path, place in places.items()
+    ]
+
+
 def _describe(
     request: dataset_pb2.CreateDatasetRequest,
     layout: Format,
@@ -217,7 +242,7 @@ def _describe(
 ) -> dataset_pb2.Dataset:
     return dataset_pb2.Dataset(
         display_name=request.dataset.display_name,
-        format=dataset_pb2.DatasetFormat.Value(f"DATASET_FORMAT_{layout.name.upper()}"),
+        format=_format(layout),
         task=vision_pb2.Task.Value(f"TASK_{report.task.upper()}"),
         class_names=report.class_names,
         keypoint_names=report.keypoint_names,

@@ -13,7 +13,7 @@ import pytest
 from command_line import RUNNER, CommandLine, a_train
 
 from visionmesh.cli import _completion
-from visionmesh.shapes import write_class_folders
+from visionmesh.shapes import write_class_folders, write_shapes
 from visionmesh.v1 import vision_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -172,6 +172,25 @@ async def test_check_says_that_splits_would_be_made(command_line: CommandLine, t
     assert re.search(r"train +12 .*\nval +3 ", told.stdout)
     as_json = await command_line.vmesh("datasets", "check", str(tmp_path / "a" / "train"), "-o", "json")
     assert json.loads(as_json.stdout)["format"] == "class_folders"
+
+
+async def test_check_counts_classes_and_shows_as_many_problems_as_asked(
+    command_line: CommandLine, tmp_path: Path
+) -> None:
+    write_shapes(tmp_path / "a", train=6, val=3, test=0, size=32, task="segment")
+    right = await command_line.vmesh("datasets", "check", str(tmp_path / "a"))
+    assert right.exit_code == 0
+    assert "layout   yolo, for segment" in right.stdout
+    assert re.search(r"CLASS +TRAIN +VAL\s+circle +\d+ +\d+ *\nsquare +\d+ +\d+ *\ntriangle", right.stdout)
+    other = await command_line.vmesh("datasets", "check", str(tmp_path / "a"), "--task", "pose")
+    assert (other.exit_code, "the labels are for segment" in " ".join(other.stdout.split())) == (2, True)
+    (tmp_path / "a/labels/train/00000.txt").write_text("9 0.1 0.1 0.2 0.1 0.1 0.2\n" * 120)
+    shown = await command_line.vmesh("datasets", "check", str(tmp_path / "a"), "--limit", "3")
+    assert shown.exit_code == 2
+    assert shown.stdout.count("labels/train/00000.txt:") == 3
+    assert "120 problems; the first 3 are shown, --limit 0 shows all." in " ".join(shown.stdout.split())
+    everything = await command_line.vmesh("datasets", "check", str(tmp_path / "a"), "--limit", "0")
+    assert everything.stdout.count("labels/train/00000.txt:") == 120
 
 
 async def test_check_refuses_an_archive_that_leads_out(command_line: CommandLine, tmp_path: Path) -> None:

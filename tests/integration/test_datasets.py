@@ -1,10 +1,11 @@
 """Datasets over real gRPC: made once, refused when broken, listed in pages, deleted when free."""
 
 import asyncio
+import zipfile
 from pathlib import Path
 
 import pytest
-from dataset_copies import as_coco
+from dataset_copies import as_coco, as_images_json
 from live_scheduler import Mesh
 
 from visionmesh.errors import MeshError
@@ -87,6 +88,84 @@ async def test_a_dataset_without_splits_gets_them(mesh: Mesh, tmp_path: Path) ->
     assert len(list((folder / "val" / "circle").iterdir())) == 2
     again = await mesh.client.create_dataset(tmp_path / "a" / "train", dataset_id="unsplit")
     assert again == dataset
+
+
+async def test_images_with_json_are_found_out_split_and_counted(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=20, val=0, test=0, size=32, task="segment")
+    copy = as_images_json(tmp_path / "a", tmp_path / "json", 32)
+    for kind in ("images", "annotations"):  # as it lies in a bucket: no splits
+        for path in (copy / kind / "train").iterdir():
+            path.rename(copy / kind / path.name)
+        (copy / kind / "train").rmdir()
+    dataset = await mesh.client.create_dataset(copy, dataset_id="json")
+    assert (dataset.format, dataset.task) == (dataset_pb2.DATASET_FORMAT_IMAGES_JSON, vision_pb2.TASK_SEGMENT)
+    assert [(split.name, split.images) for split in dataset.splits] == [("train", 16), ("val", 4)]
+    for split in dataset.splits:
+        assert sum(split.class_instances) == split.instances > 0
+    folder = mesh.folder / "datasets" / "datasets" / "json"
+    assert len(list((folder / "images" / "val").iterdir())) == 4
+    names = {path.stem for path in (folder / "images" / "val").iterdir()}
+    assert {path.stem for path in (folder / "annotations" / "val").iterdir()} == names
+
+
+async def test_one_listing_of_all_images_is_stored_as_one_for_each_split(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=10, val=0, test=0, size=32, task="pose")
+    copy = as_coco(tmp_path / "a", tmp_path / "coco", 32)
+    (copy / "annotations/instances_train.json").rename(copy / "annotations/instances_default.json")
+    for path in (copy / "images/train").iterdir():
+        path.rename(copy / "images" / path.name)
+    (copy / "images/train").rmdir()
+    dataset = await mesh.client.create_dataset(copy, dataset_id="listing")
+    assert [(split.name, split.images) for split in dataset.splits] == [("train", 8), ("val", 2)]
+    assert list(dataset.keypoint_names) == ["top", "right", "left"]
+    stored = mesh.folder / "datasets" / "datasets" / "listing"
+    kept = {path.name for path in (stored / "annotations").iterdir()}
+    assert kept == {"instances_train.json", "instances_val.json"}
+    assert await mesh.client.create_dataset(copy, dataset_id="listing") == dataset
+
+
+async def test_a_task_may_be_told_and_must_be_one_of_the_labels(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=4, val=2, test=0, size=32, task="obb")
+    found = await mesh.client.create_dataset(tmp_path / "a", dataset_id="corners")
+    assert found.task == vision_pb2.TASK_OBB
+    told = await mesh.client.create_dataset(
+        tmp_path / "a", dataset_id="outlines", task=vision_pb2.TASK_SEGMENT
+    )
+    assert (told.task, told.digest) == (vision_pb2.TASK_SEGMENT, found.digest)
+    with pytest.raises(MeshError) as refused:
+        await mesh.client.create_dataset(tmp_path / "a", dataset_id="no", task=vision_pb2.TASK_POSE)
+    (violation,) = refused.value.violations
+    assert (refused.value.reason, violation.field) == ("DATASET_INVALID", "dataset.task")
+    assert "the labels are for obb or segment or detect, not for pose: there is no `kpt_shape" in (
+        violation.description
+    )
+    for task, fits in ((vision_pb2.TASK_OBB, False), (vision_pb2.TASK_DETECT, True)):
+        spec = job_pb2.TrainSpec(model="yolo11n", dataset="datasets/outlines", task=task)
+        job = job_pb2.Job(framework="nobody", train=spec)
+        if fits:
+            await mesh.create(job)
+            continue
+        with pytest.raises(MeshError, match="is labelled for segment, and the job is to obb"):
+            await mesh.create(job)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("images/../../a.json", "leads out of the archive"),
+        ("annotations/A.json", "are one name on many disks"),
+    ],
+)
+async def test_an_archive_that_is_refused_is_refused_whatever_its_layout(
+    mesh: Mesh, tmp_path: Path, name: str, words: str
+) -> None:
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("images/a.jpg", b"")
+        archive.writestr("annotations/a.json", '{"objects": []}')
+        archive.writestr(name, "{}")
+    with pytest.raises(MeshError, match=words) as refused:
+        await mesh.client.create_dataset(tmp_path / "bad.zip", dataset_id="bad")
+    assert refused.value.reason == "BAD_ARCHIVE"
 
 
 async def test_broken_labels_are_named_by_file_and_line(mesh: Mesh, tmp_path: Path) -> None:

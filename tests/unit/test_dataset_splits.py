@@ -1,14 +1,18 @@
 """Datasets that come without splits get them: always the same, and in proportion."""
 
+import json
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from random import Random
 
 import pytest
+from dataset_copies import as_coco, as_images_json
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from visionmesh.datasets import splits, yolo
+from visionmesh.datasets._stratified import share_out
 from visionmesh.datasets.formats import CLASS_FOLDERS, YOLO, examine
 from visionmesh.shapes import write_class_folders, write_shapes
 
@@ -25,16 +29,47 @@ def merged(folder: Path, target: Path) -> Path:
     return target
 
 
+IMAGES = st.dictionaries(
+    st.text("abcdef", min_size=1, max_size=4), st.sets(st.sampled_from("wxyz"), max_size=3)
+)
+
+
 @given(st.dictionaries(st.text("abc", max_size=2), st.integers(0, 40), max_size=6))
-def test_every_group_is_shared_out_in_proportion(sizes: dict[str, int]) -> None:
-    groups = {group: [f"{group}/{number}" for number in range(size)] for group, size in sizes.items()}
-    shared = splits.share_out(groups)
-    assert sorted(shared) == sorted(name for names in groups.values() for name in names)
-    assert shared == splits.share_out({group: names[::-1] for group, names in groups.items()})
-    for names in groups.values():
-        counts = Counter(shared[name] for name in names)
-        assert abs(counts["val"] - len(names) * 0.2) <= 1.01
-        assert (len(names) < 2) or (counts["val"] >= 1 and counts["train"] >= 1)
+def test_every_class_is_shared_out_in_proportion(sizes: dict[str, int]) -> None:
+    classes = {f"{label}/{n}": [label] for label, size in sizes.items() for n in range(size)}
+    shared = share_out(classes)
+    assert shared.keys() == classes.keys()
+    for label, size in sizes.items():
+        counts = Counter(shared[name] for name in classes if classes[name] == [label])
+        assert abs(counts["val"] - size * 0.2) < 1
+        assert (size < 2) or (counts["val"] >= 1 and counts["train"] >= 1)
+
+
+@given(IMAGES)
+def test_images_of_several_classes_are_shared_out_by_name_alone(images: dict[str, set[str]]) -> None:
+    shared = share_out(images)
+    assert shared == share_out(dict(reversed(images.items())))
+    assert shared == {
+        PurePosixPath(name).stem: split
+        for name, split in share_out({f"x/{name}.jpg": labels for name, labels in images.items()}).items()
+    }
+    if len(images) > 1:
+        assert set(shared.values()) == {"train", "val"}
+
+
+def test_a_large_set_of_several_classes_keeps_their_proportions() -> None:
+    rng = Random(0)  # noqa: S311 - labels, not secrets
+    images = {
+        str(n): {c for c, part in zip("abcd", (0.5, 0.3, 0.1, 0.03), strict=True) if rng.random() < part}
+        for n in range(2000)
+    }
+    shared = share_out(images)
+    for label in "abcd":
+        has = [name for name in images if label in images[name]]
+        part = sum(shared[name] == "val" for name in has) / len(has)
+        print(f"{label}: {len(has)} images, {part:.3f} of them for validation")
+        assert part == pytest.approx(0.2, abs=0.02)
+    assert Counter(shared.values())["val"] == pytest.approx(400, abs=10)
 
 
 def test_class_folders_without_splits(tmp_path: Path) -> None:
@@ -66,7 +101,7 @@ def test_a_dataset_that_has_splits_is_left_as_it_is(tmp_path: Path, split: str) 
     for name in ("a", "b"):
         (tmp_path / split / name).mkdir(parents=True)
         Image.new("RGB", (16, 16)).save(tmp_path / split / name / "1.jpg")
-    assert splits.plan(tmp_path) == {}
+    assert not splits.plan(tmp_path)
 
 
 @pytest.mark.parametrize("names", [(), ("readme.txt",), ("one/1.jpg", "one/2.jpg"), ("1.jpg", "2.jpg")])
@@ -74,7 +109,7 @@ def test_what_is_no_dataset_is_left_to_the_check(tmp_path: Path, names: tuple[st
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"")
-    assert splits.plan(tmp_path) == {}
+    assert not splits.plan(tmp_path)
     assert examine(tmp_path, tmp_path / "scratch").report.problems
 
 
@@ -88,3 +123,76 @@ def test_problems_are_told_of_the_files_as_they_were(tmp_path: Path) -> None:
         ("images/train00005.jpg", 0),
         ("labels/train00004.txt", 1),
     ]
+
+
+def split_names(folder: Path, scratch: Path) -> dict[str, str]:
+    """The split of each image, by its name."""
+    found = examine(folder, scratch)
+    assert (found.report.problems, found.was_split) == ([], True)
+    return {
+        Path(inner).stem.split("_")[-1]: split
+        for split in ("train", "val")
+        for _, inner, _ in found.layout.labelled_images(found.folder, split)
+    }
+
+
+def test_the_same_images_are_split_alike_in_every_layout(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "whole", train=40, val=0, test=0, size=32)
+    yolo_copy = merged(tmp_path / "whole", tmp_path / "yolo")
+    for image in sorted((tmp_path / "whole/images/train").iterdir()):  # as `merged` calls them
+        labels = tmp_path / "whole/labels/train" / f"{image.stem}.txt"
+        labels.rename(labels.with_name(f"train{labels.name}"))
+        image.rename(image.with_name(f"train{image.name}"))
+    coco_copy = as_coco_without_splits(tmp_path / "whole", tmp_path / "coco")
+    json_copy = as_images_json(tmp_path / "whole", tmp_path / "json", 32)
+    for kind in ("images", "annotations"):
+        flatten(json_copy / kind)
+    expected = split_names(yolo_copy, tmp_path / "1")
+    assert Counter(expected.values()) == {"train": 32, "val": 8}
+    assert split_names(coco_copy, tmp_path / "2") == expected
+    assert split_names(json_copy, tmp_path / "3") == expected
+
+
+def test_splits_that_files_tell_are_taken(tmp_path: Path) -> None:
+    for name, split in (("a", "train"), ("b", "valid"), ("c", "test")):
+        for kind in ("images", "annotations"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "annotations" / f"{name}.json").write_text(json.dumps({"label": name, "split": split}))
+    found = examine(tmp_path, tmp_path / "scratch")
+    assert found.report.problems == []
+    assert [(split.name, split.class_instances) for split in found.report.splits] == [
+        ("train", (1, 0, 0)),
+        ("val", (0, 1, 0)),
+        ("test", (0, 0, 1)),
+    ]
+    (tmp_path / "annotations" / "c.json").write_text('{"label": "c"}')
+    (problem,) = examine(tmp_path, tmp_path / "again").report.problems
+    assert (problem.file, problem.message[:20]) == ("annotations/c.json", "it lacks `split`, an")
+
+
+def test_a_listing_that_is_no_good_is_told_of_as_it_was_sent(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "yolo", train=6, val=0, test=0, size=32)
+    copy = as_coco_without_splits(tmp_path / "yolo", tmp_path / "coco")
+    listing = copy / "annotations/instances.json"
+    listed = json.loads(listing.read_text())
+    listed["annotations"][0]["bbox"] = [1, 2, 3]
+    listing.write_text(json.dumps(listed))
+    (problem,) = examine(copy, tmp_path / "a").report.problems
+    assert (problem.file, problem.message[:12]) == ("annotations/instances.json", "annotation 1")
+    listing.write_text("{")
+    assert examine(copy, tmp_path / "b").report.problems[0].file == "annotations/instances.json"
+
+
+def as_coco_without_splits(source: Path, target: Path) -> Path:
+    copy = as_coco(source, target, 32)
+    (copy / "annotations/instances_train.json").rename(copy / "annotations/instances.json")
+    flatten(copy / "images")
+    return copy
+
+
+def flatten(folder: Path) -> None:
+    """Take away its folder train."""
+    for path in (folder / "train").iterdir():
+        path.rename(folder / path.name)
+    (folder / "train").rmdir()

@@ -15,6 +15,7 @@ from visionmesh.cli._dataset_tables import dataset_view, datasets_table, report_
 from visionmesh.cli._options import MeshOptions, Output, OutputOption
 from visionmesh.cli._run import Exit, run
 from visionmesh.cli._sending import Sending
+from visionmesh.cli._specs import task as task_of
 from visionmesh.client import AsyncClient
 from visionmesh.datasets import archives
 from visionmesh.datasets.formats import Examined, examine
@@ -23,7 +24,17 @@ from visionmesh.v1 import dataset_pb2
 
 SourceArgument = Annotated[
     Path,
-    typer.Argument(metavar="PATH", help="A folder or zip in the YOLO layout.", exists=True),
+    typer.Argument(
+        metavar="PATH", help="A folder or zip: YOLO, COCO, class folders, or images with JSON.", exists=True
+    ),
+]
+TaskOption = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="What the labels are for. Default: found out; say it where they leave it open.",
+        show_default=False,
+    ),
 ]
 DatasetArgument = Annotated[
     str,
@@ -55,17 +66,19 @@ def create(
         str,
         typer.Option("--name", "-n", help="A name for people. Default: the folder's.", show_default=False),
     ] = "",
+    task: TaskOption = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, store nothing.")] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Send a folder or zip, have every label checked, and keep it as a dataset."""
+    wanted = task_of(task)
 
     async def work() -> Exit:
         status = status_console()
         async with AsyncClient(mesh.address) as client:
             with Sending(status, source.resolve().name, then="checking") as told:
                 made = await client.create_dataset(
-                    source, dataset_id, name or source.resolve().stem, told, dry_run
+                    source, dataset_id, name or source.resolve().stem, told, dry_run, wanted
                 )
         if dry_run:
             status.print("[green]The dataset would be accepted.[/] Nothing was stored.")
@@ -109,22 +122,31 @@ def show(dataset: DatasetArgument, mesh: MeshOptions, output: OutputOption = Out
     run(work())
 
 
-def check(source: SourceArgument, output: OutputOption = Output.TABLE) -> None:
+def check(
+    source: SourceArgument,
+    task: TaskOption = "",
+    limit: Annotated[int, typer.Option("--limit", help="Most problems to show; 0 for all.", min=0)] = 50,
+    output: OutputOption = Output.TABLE,
+) -> None:
     """Check a folder or zip on this machine, as the mesh would, without sending it.
 
-    Exit code 2 if something is wrong with it.
+    Tells what is in it, by class and split, and all that is wrong with it. JSON always has every problem.
+    Exit code 2 if something is wrong.
     """
+    task_of(task)  # is there such a task?
     found: Examined | None = None
     try:
         found = _examined(source)
         report = found.report
+        if task and (problem := report.prefer(task)) is not None:
+            report.add_problem("--task", 0, f"{problem}; leave it out, or change the labels")
     except archives.BadArchive as bad:
         report = DatasetReport()
         report.add_problem(source.name, 0, str(bad))
     if output is Output.TABLE:
-        data_console().print(report_view(source, found, report))
+        data_console().print(report_view(source, found, report, limit))
     else:
-        told = {"format": found.layout.name if found else None, **asdict(report)}
+        told = {"format": found.layout.name if found else None, "task": report.task, **asdict(report)}
         print(json.dumps(told, indent=2 if output is Output.JSON else None, ensure_ascii=False))
     if report.problem_count:
         raise typer.Exit(Exit.REFUSED)
@@ -137,7 +159,8 @@ def _examined(source: Path) -> Examined:
             folder = Path(scratch) / "files"
             with status_console().status(f"Unpacking {source.name}…"):
                 archives.unpack(source, folder)
-        return examine(folder, Path(scratch) / "split")
+        with status_console().status(f"Reading {source.name}…"):
+            return examine(folder, Path(scratch) / "split")
 
 
 def delete(datasets: DatasetsArgument, mesh: MeshOptions) -> None:

@@ -15,7 +15,7 @@ from visionmesh.client._connection import Connection
 from visionmesh.client._job import JobHandle
 from visionmesh.client._sync_transfer import upload, upload_archive
 from visionmesh.client._transfer import ProgressCallback
-from visionmesh.v1 import dataset_pb2, job_pb2, runner_pb2
+from visionmesh.v1 import dataset_pb2, job_pb2, runner_pb2, vision_pb2
 
 
 class Client:
@@ -111,18 +111,19 @@ class Client:
         display_name: str = "",
         on_progress: ProgressCallback | None = None,
         validate_only: bool = False,
+        task: vision_pb2.Task.ValueType = vision_pb2.TASK_UNSPECIFIED,
     ) -> dataset_pb2.Dataset:
         """Upload a folder or zip and make a dataset of it.
 
-        The format is found out from the files. Raises MeshError with one violation, "file:line",
-        per broken label.
+        The format is found out from the files, and so is the task, unless it is told. Raises MeshError
+        with one violation, "file:line", per broken label.
         """
         files = files_of(source)
         if files is not None:
             uploaded = self.upload_archive(files, archive_name(source), on_progress)
         else:
             uploaded = self.upload_file(source, on_progress)
-        call = calls.create_dataset(uploaded.name, dataset_id, display_name, validate_only)
+        call = calls.create_dataset(uploaded.name, dataset_id, display_name, validate_only, task)
         return self._connection.unary(call)
 
     def dataset(self, name: str) -> dataset_pb2.Dataset:

@@ -7,7 +7,7 @@ from google.protobuf import empty_pb2
 
 from visionmesh.client._calls import Listing, Stream, Unary
 from visionmesh.client._job_calls import PAGE_SIZE
-from visionmesh.v1 import dataset_pb2, job_pb2, runner_pb2
+from visionmesh.v1 import dataset_pb2, job_pb2, runner_pb2, vision_pb2
 
 _UNPACK_TIMEOUT = 900.0  # seconds for the server to check and store a large dataset
 
@@ -43,11 +43,11 @@ def watch_jobs(
 
 
 def create_dataset(
-    upload: str, dataset_id: str, display_name: str, validate_only: bool
+    upload: str, dataset_id: str, display_name: str, validate_only: bool, task: vision_pb2.Task.ValueType
 ) -> Unary[dataset_pb2.CreateDatasetRequest, dataset_pb2.Dataset]:
     """CreateDataset, of an upload."""
     request = dataset_pb2.CreateDatasetRequest(
-        dataset=dataset_pb2.Dataset(display_name=display_name),
+        dataset=dataset_pb2.Dataset(display_name=display_name, task=task),
         dataset_id=dataset_id,
         upload=upload,
         validate_only=validate_only,

@@ -8,6 +8,8 @@ from visionmesh.datasets.report import SPLIT_FOLDERS, SPLITS, split_of
 
 _IN_FOLDER = re.compile(r"(?:instances_|person_keypoints_)?(train|val|valid|test)(?:20\d\d)?\.json")
 _BESIDE_IMAGES = "_annotations.coco.json"
+_WHOLE_IN_FOLDER = ("instances.json", "instances_default.json", "annotations.json")
+_WHOLE = ("annotations.json", "instances.json", _BESIDE_IMAGES)
 _YEARS = ("", "2017", "2014")
 
 
@@ -22,6 +24,12 @@ def listings(folder: Path) -> dict[str, Path]:
             if (folder / name / _BESIDE_IMAGES).is_file():
                 found.setdefault(split, folder / name / _BESIDE_IMAGES)
     return {split: found[split] for split in SPLITS if split in found}
+
+
+def whole_listing(folder: Path) -> Path | None:
+    """The file that lists the images of a dataset without splits."""
+    places = (folder / "annotations" / name for name in _WHOLE_IN_FOLDER)
+    return next((path for path in (*places, *(folder / name for name in _WHOLE)) if path.is_file()), None)
 
 
 def find(folder: Path, split: str, beside: Path, file_name: Any) -> Path | None:

@@ -220,6 +220,12 @@ def _too_large(limits: Limits) -> str:
     )
 
 
+def file_entry(folder: Path, path: str) -> FileEntry:
+    """A file below `folder`, as if it had been unpacked there."""
+    content = (folder / path).read_bytes()
+    return FileEntry(path, len(content), hashlib.sha256(content).hexdigest())
+
+
 def dataset_digest(entries: Iterable[FileEntry]) -> str:
     """SHA-256 over a line "sha256 size path" for each file, in order of path."""
     digest = hashlib.sha256()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from visionmesh.datasets import class_folders, coco, images_json, splits, yolo
-from visionmesh.datasets.report import DatasetReport
+from visionmesh.datasets.report import DatasetReport, Problem
 
 
 class Check(Protocol):
@@ -78,19 +78,28 @@ def examine(folder: Path, scratch: Path) -> Examined:
     A dataset without splits gets them: a view of it, made of links, below `scratch`. Problems are told of
     the files as they are in `folder`.
     """
-    places = splits.plan(folder)
-    if places:
-        for name, place in places.items():
-            (scratch / place).parent.mkdir(parents=True, exist_ok=True)
-            (scratch / place).symlink_to((folder / name).absolute())
-    root = scratch if places else folder
+    plan = splits.plan(folder)
+    for name, place in plan.places.items():
+        (scratch / place).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / place).symlink_to((folder / name).absolute())
+    for place, (_, content) in plan.written.items():
+        (scratch / place).parent.mkdir(parents=True, exist_ok=True)
+        (scratch / place).write_bytes(content)
+    root = scratch if plan else folder
     layout = format_of(root)
     report = layout.check(root, open_images=True)
-    before = {place: name for name, place in places.items()}
-    report.problems = [
-        replace(problem, file=before.get(problem.file, problem.file)) for problem in report.problems
-    ]
-    return Examined(layout, report, root, bool(places), places)
+    before = {place: name for name, place in plan.places.items()}
+    made = {place: name for place, (name, _) in plan.written.items()}
+    if plan:
+        told = (_as_it_was(problem, before, made) for problem in report.problems)
+        report.problems = sorted(told, key=lambda problem: (problem.file, problem.line))
+    return Examined(layout, report, root, bool(plan), plan.places)
+
+
+def _as_it_was(problem: Problem, before: Mapping[str, str], made: Mapping[str, str]) -> Problem:
+    if problem.file in made:  # another file's lines are not those of the one that was sent
+        return replace(problem, file=made[problem.file], line=0)
+    return replace(problem, file=before.get(problem.file, problem.file))
 
 
 YOLO = Format("yolo", yolo.check_folder, yolo.labelled_images, yolo.FOLDERS.standard_paths)
