@@ -11,9 +11,8 @@ from visionmesh.datasets.archives import BadArchive, FileEntry, Limits, unpack
 from visionmesh.datasets.images import SUFFIXES
 from visionmesh.errors import Reason, invalid
 from visionmesh.parallel import each
-from visionmesh.storage import ObjectStore
+from visionmesh.storage import ObjectStore, read_chunks
 
-_CHUNK = 256 * 1024
 _FILES_AT_A_TIME = 16
 
 
@@ -105,13 +104,6 @@ class Catalog:
 
 def _manifest_key(prefix: str) -> str:
     return prefix.rstrip("/") + ".manifest.jsonl"
-
-
-async def read_chunks(path: Path) -> AsyncIterator[bytes]:
-    """The bytes of a file, without blocking the event loop."""
-    with path.open("rb") as file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK):
-            yield chunk
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

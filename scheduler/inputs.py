@@ -17,6 +17,7 @@ from scheduler.core.model import TERMINAL, JobState
 from scheduler.media_fetch import MediaFetch
 from scheduler.media_store import BadId, id_of, uri_of
 from scheduler.oversize import too_large
+from scheduler.publishing import attempt_prefix
 from scheduler.sources import Source, StoredImage, StoredSource
 from scheduler.store import datasets, history, present
 from scheduler.store.claims import Claim
@@ -77,6 +78,9 @@ class InputResolver:
             start_checkpoint=inputs.start_checkpoint,
             embedding_checkpoint=inputs.embedding_checkpoint,
             gpu_indices=claim.gpu_indices,
+            datasets_bucket=location(self._catalog.datasets),
+            artifacts_bucket=location(self._catalog.artifacts),
+            output_uri=self._catalog.artifacts.uri(attempt_prefix(claim.job_id, claim.attempt)[:-1]) + "/",
         )
 
     async def _job(self, job_id: str) -> job_pb2.Job:
@@ -344,6 +348,14 @@ class InputResolver:
                 sha256=file.sha256,
             )
             yield StoredSource(header, self._catalog.datasets, key)
+
+
+def location(store: ObjectStore) -> runner_pb2.BucketLocation | None:
+    """What a runner must know to go to a store by itself; None if it cannot."""
+    if store.location is None:
+        return None
+    url, s3 = store.location
+    return runner_pb2.BucketLocation(url=url, endpoint=s3.endpoint, region=s3.region)
 
 
 def _foreign(uri: str, job_id: str) -> MeshError:

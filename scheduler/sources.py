@@ -1,7 +1,7 @@
 """What FetchObject sends: objects of the stores, and images that may turn out not to be had."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 from google.rpc import code_pb2, status_pb2
@@ -18,8 +18,16 @@ class Source(ABC):
     """One object to send to a runner."""
 
     @abstractmethod
-    def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+    def responses(self) -> AsyncGenerator[runner_pb2.FetchObjectResponse, None]:
         """Its header, then its bytes. Raises MeshError if it cannot be had."""
+
+    async def head(self) -> runner_pb2.FetchObjectResponse:
+        """Its header alone; for a runner that gets the bytes elsewhere."""
+        responses = self.responses()
+        try:
+            return await anext(responses)
+        finally:
+            await responses.aclose()
 
 
 @dataclass(frozen=True)
@@ -30,11 +38,15 @@ class StoredSource(Source):
     store: ObjectStore
     key: str
 
-    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+    async def responses(self) -> AsyncGenerator[runner_pb2.FetchObjectResponse, None]:
         """See Source."""
-        yield runner_pb2.FetchObjectResponse(header=self.header)
+        yield await self.head()
         async for chunk in pieces(self.store, self.key, self.header.uri):
             yield runner_pb2.FetchObjectResponse(chunk=chunk)
+
+    async def head(self) -> runner_pb2.FetchObjectResponse:
+        """Nothing is to be read for it."""
+        return runner_pb2.FetchObjectResponse(header=self.header)
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class StoredImage(Source):
     store: ObjectStore
     key: str
 
-    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+    async def responses(self) -> AsyncGenerator[runner_pb2.FetchObjectResponse, None]:
         """See Source."""
         chunks = pieces(self.store, self.key, self.header.uri)
         try:
@@ -55,11 +67,15 @@ class StoredImage(Source):
             gone = errors.status(code_pb2.NOT_FOUND, Reason.NOT_FOUND, text)
             yield refusal(self.header.uri, gone)
             return
-        yield runner_pb2.FetchObjectResponse(header=self.header)
+        yield await self.head()
         if first:
             yield runner_pb2.FetchObjectResponse(chunk=first)
         async for chunk in chunks:
             yield runner_pb2.FetchObjectResponse(chunk=chunk)
+
+    async def head(self) -> runner_pb2.FetchObjectResponse:
+        """Whoever reads the bytes finds out whether it is gone."""
+        return runner_pb2.FetchObjectResponse(header=self.header)
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class FetchedImage(Source):
     uri: str
     found: MediaImage | status_pb2.Status
 
-    async def responses(self) -> AsyncIterator[runner_pb2.FetchObjectResponse]:
+    async def responses(self) -> AsyncGenerator[runner_pb2.FetchObjectResponse, None]:
         """See Source."""
         if isinstance(self.found, status_pb2.Status):
             yield refusal(self.uri, self.found)

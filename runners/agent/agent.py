@@ -16,6 +16,7 @@ import structlog
 
 import visionmesh
 from runners.agent.attempt import Attempt, Means
+from runners.agent.bucket_transfers import Buckets
 from runners.agent.capacity import capacity
 from runners.agent.control import Control, RunnerRefused
 from runners.agent.dataset_cache import DatasetCache, remove_leftovers
@@ -90,6 +91,7 @@ class Agent:
         channel = open_channel(self._settings.scheduler, PATIENT_PING_SECONDS)
         self._means = Means(
             runners=runner_pb2_grpc.RunnerServiceStub(channel),
+            buckets=Buckets(),
             progress=progress_pb2_grpc.ProgressServiceStub(channel),
             results=result_pb2_grpc.ResultServiceStub(channel),
             launcher=self._launcher,
@@ -120,6 +122,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(control, stopping, return_exceptions=True)
             await self._guardians.close()
+            await self._means.buckets.close()
             await channel.close()
 
     async def _drain(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 
 from runners.agent import ending
+from runners.agent.bucket_transfers import Buckets, BucketTransfers
 from runners.agent.dataset_cache import DatasetCache
 from runners.agent.ending import Ending, Stop
 from runners.agent.gpus import Gpus
@@ -32,6 +33,7 @@ from runners.agent.launcher import Launcher
 from runners.agent.pump import Pump, now
 from runners.agent.stream import AttemptLost
 from runners.agent.streams import Journals, Streams
+from runners.agent.transfers import SchedulerTransfers, Transfers
 from runners.agent.uploads import Uploader
 from visionmesh import names
 from visionmesh.errors import Reason
@@ -47,12 +49,16 @@ from visionmesh.v1 import (
 MARK_VARIABLE = "VISIONMESH_MARK"
 """By its random value a guardian knows the processes of its job, wherever they went."""
 
+PROGRESS_SECONDS = 5.0
+"""Time after which the job's history is told how far its inputs have come."""
+
 
 @dataclass(frozen=True)
 class Means:
     """What every attempt of an agent shares."""
 
     runners: "runner_pb2_grpc.RunnerServiceAsyncStub"
+    buckets: Buckets
     progress: "progress_pb2_grpc.ProgressServiceAsyncStub"
     results: "result_pb2_grpc.ResultServiceAsyncStub"
     launcher: Launcher
@@ -81,8 +87,9 @@ class Attempt:
         self._output = self._folder / "output"
         self._streams = Streams(self.ref, means.journals, means.progress, means.results)
         self._progress, self._results = self._streams.progress, self._streams.results
+        self._transfers = self._chosen_transfers()
         self._uploader = Uploader(
-            means.runners,
+            self._transfers,
             self.ref,
             self._output,
             self._folder / "uploads",
@@ -98,6 +105,13 @@ class Attempt:
         self._timers: list[asyncio.TimerHandle] = []
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._log = structlog.get_logger(__name__).bind(job=job_id, attempt=self.ref.attempt)
+
+    def _chosen_transfers(self) -> Transfers:
+        through = SchedulerTransfers(self._means.runners, self.ref)
+        told = self._assignment
+        if not told.datasets_bucket.url and not told.artifacts_bucket.url:
+            return through
+        return BucketTransfers(through, self._means.buckets, told, self._warn)
 
     def cancel(self, stop: Stop) -> None:
         """Let the attempt end early: at once while it prepares, in the grace given once it runs."""
@@ -220,15 +234,29 @@ class Attempt:
         first_image = 0
         if assignment.images:
             first_image = (await self._results.first_response()).images_done
-        fetcher = InputFetcher(self._means.runners, assignment, self._folder, self._means.datasets)
-        inputs = await fetcher.fetch(first_image)
+        fetcher = InputFetcher(self._transfers, assignment, self._folder, self._means.datasets)
+        telling = asyncio.create_task(self._tell_progress())
+        try:
+            inputs = await fetcher.fetch(first_image)
+        finally:
+            telling.cancel()
         if fetcher.nothing_to_resume:
             self._warn(f"The training starts anew: {fetcher.nothing_to_resume}")
-        megabytes, seconds = fetcher.fetched_bytes / 1e6, time.monotonic() - began
-        detail = f"fetched {fetcher.fetched_files} files, {megabytes:.1f} MB, in {seconds:.1f} s"
+        detail = f"fetched {self._fetched()} in {time.monotonic() - began:.1f} s"
         self._stage(vision_pb2.STAGE_STARTING, detail)
         told = job_environment(assignment, inputs, self._output).to_environ()
         return {**base_environment(), **gpu_environment(assignment.gpu_indices), **told}
+
+    async def _tell_progress(self) -> None:
+        while True:
+            before = self._fetched()
+            await asyncio.sleep(PROGRESS_SECONDS)
+            if self._fetched() != before:
+                self._stage(vision_pb2.STAGE_FETCHING_INPUTS, f"{self._fetched()} so far")
+
+    def _fetched(self) -> str:
+        meter = self._transfers.meter
+        return f"{meter.files} files, {meter.size_bytes / 1e6:.1f} MB,"
 
     def _make_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of an agent before this one

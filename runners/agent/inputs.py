@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 import grpc
 from google.rpc import status_pb2
@@ -16,9 +15,10 @@ from runners.agent.dataset_cache import DatasetCache
 from runners.agent.ending import Ending
 from runners.agent.job_environment import LocalInputs
 from runners.agent.stream import AttemptLost
-from runners.agent.transport import Backoff, translated
+from runners.agent.transfers import Damaged, Transfers
+from runners.agent.transport import Backoff
 from visionmesh.errors import MeshError, Reason, error_of, reason_of
-from visionmesh.v1 import runner_pb2, runner_pb2_grpc
+from visionmesh.v1 import runner_pb2
 
 PATIENCE_SECONDS = 300.0
 """Time without a byte after which the attempt is given up."""
@@ -26,16 +26,11 @@ PATIENCE_SECONDS = 300.0
 DIGEST_TRIES = 3
 """Times that bytes may arrive which are not the recorded ones."""
 
-_RESPONSE_SECONDS = 60.0
 _URIS_PER_CALL = 1000
-_INLINE_BYTES = 64 * 1024
 _DIGEST = re.compile("[0-9a-f]{64}")
 _SUFFIX = re.compile("[.][A-Za-z0-9]{1,8}")
 _FINAL = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.OUT_OF_RANGE)
 _REFUSED = (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED)
-
-Place = Callable[[runner_pb2.ObjectHeader], Path]
-"""Where an object goes on this machine."""
 
 
 class InputFailed(Exception):
@@ -47,27 +42,19 @@ class InputFailed(Exception):
         self.ending, self.may_pass = ending, may_pass
 
 
-class _Damaged(Exception):
-    """What arrived is not what was announced."""
-
-
 class InputFetcher:
     """Fetches the inputs of one attempt."""
 
     def __init__(
         self,
-        runners: "runner_pb2_grpc.RunnerServiceAsyncStub",
+        transfers: Transfers,
         assignment: runner_pb2.Assignment,
         folder: Path,
         cache: DatasetCache,
     ) -> None:
         """Single objects go below `folder`."""
-        self._runners, self._assignment = runners, assignment
+        self._transfers, self._assignment = transfers, assignment
         self._folder, self._cache = folder, cache
-        self.fetched_files = 0
-        """Files that were fetched, and not found in the cache."""
-        self.fetched_bytes = 0
-        """Bytes of these."""
         self._absent: dict[str, status_pb2.Status] = {}
         """Images that cannot be had, and why."""
         self.nothing_to_resume = ""
@@ -106,11 +93,13 @@ class InputFetcher:
         return await self._cache.get(wanted.digest, fill)
 
     async def _fetch_dataset(self, wanted: runner_pb2.DatasetInput, folder: Path) -> None:
-        headers = await self._fetch([wanted.uri], lambda header: _below(folder, header.path))
+        headers = await self._transfers.fetch(
+            [wanted.uri], lambda header: _below(folder, header.path), lambda _: None
+        )
         lines = (f"{h.sha256} {h.size_bytes} {h.path}\n" for h in sorted(headers, key=lambda h: h.path))
         digest = hashlib.sha256("".join(lines).encode()).hexdigest()
         if wanted.digest and digest != wanted.digest:
-            raise _Damaged(f"the files of {wanted.name} do not have its digest {wanted.digest[:12]}…")
+            raise Damaged(f"the files of {wanted.name} do not have its digest {wanted.digest[:12]}…")
 
     async def _checkpoints(self) -> tuple[Path | None, Path | None]:
         """The checkpoint to use, and, when resuming, the one to start from if that proves unusable."""
@@ -164,7 +153,7 @@ class InputFetcher:
         async def fetch() -> None:
             def place(header: runner_pb2.ObjectHeader) -> Path:
                 if header.uri not in missing:
-                    raise _Damaged(f"{header.uri} came, which was not asked for")
+                    raise Damaged(f"{header.uri} came, which was not asked for")
                 return paths[header.uri]
 
             def arrived(header: runner_pb2.ObjectHeader) -> None:
@@ -176,128 +165,35 @@ class InputFetcher:
                 changed = promised.sha256 and header.sha256 != promised.sha256
                 if changed and not header.HasField("error"):
                     missing[header.uri] = promised
-                    raise _Damaged(f"{header.uri} is not the object that was assigned")
+                    raise Damaged(f"{header.uri} is not the object that was assigned")
 
-            await self._fetch(list(missing), place, arrived)
+            await self._transfers.fetch(list(missing), place, arrived)
             if missing:
-                raise _Damaged(f"{next(iter(missing))} did not come")
+                raise Damaged(f"{next(iter(missing))} did not come")
 
         await self._retrying(fetch)
-
-    async def _fetch(
-        self,
-        uris: Iterable[str],
-        place: Place,
-        arrived: Callable[[runner_pb2.ObjectHeader], None] = lambda _: None,
-    ) -> list[runner_pb2.ObjectHeader]:
-        """One call; the headers of what came, all of it verified. Raises MeshError or _Damaged."""
-        request = runner_pb2.FetchObjectRequest(
-            job=self._assignment.job.name, attempt=self._assignment.attempt, uris=uris
-        )
-        headers: list[runner_pb2.ObjectHeader] = []
-        call = self._runners.FetchObject(request)
-        incoming: _Incoming | None = None
-        try:
-            while (response := await _next(call)) is not None:
-                self._bytes_came += 1
-                if response.HasField("header"):
-                    _refuse_unfinished(incoming)
-                    # One that cannot be had is an empty file: nothing comes after its header.
-                    incoming = _Incoming(response.header, place(response.header))
-                    headers.append(response.header)
-                elif incoming is None:
-                    raise _Damaged("more bytes came than were announced")
-                else:
-                    await incoming.write(response.chunk)
-                    self.fetched_bytes += len(response.chunk)
-                if incoming.is_whole:  # if the call breaks off after it, it need not come again
-                    arrived(incoming.finish())
-                    incoming = None
-            _refuse_unfinished(incoming)
-        finally:
-            call.cancel()
-            if incoming is not None:
-                incoming.close()
-        self.fetched_files += len(headers)
-        return headers
-
-    _bytes_came = 0
 
     async def _retrying(self, fetch: Callable[[], Awaitable[None]]) -> None:
         """Try until it is done. Raises InputFailed or AttemptLost."""
         backoff, damaged = Backoff(), 0
         loop = asyncio.get_running_loop()
-        came, since = self._bytes_came, loop.time()
+        meter = self._transfers.meter
+        came, since = meter.signs, loop.time()
         while True:
             try:
                 await fetch()
                 return
-            except _Damaged as error:
+            except Damaged as error:
                 damaged += 1
                 if damaged == DIGEST_TRIES:
                     text = f"After {DIGEST_TRIES} tries, {error}. The stored file may be damaged."
                     raise InputFailed(ending.infrastructure(text)) from error
             except MeshError as error:
-                if self._bytes_came > came:
-                    came, since = self._bytes_came, loop.time()
+                if meter.signs > came:
+                    came, since = meter.signs, loop.time()
                     backoff.reset()
                 _give_up_if_final(error, loop.time() - since)
                 await backoff.wait(error)
-
-
-class _Incoming:
-    """One object on its way to disk."""
-
-    def __init__(self, header: runner_pb2.ObjectHeader, target: Path) -> None:
-        self._header, self._target = header, target
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = target.open("wb")
-        self._digest, self._size = hashlib.sha256(), 0
-
-    async def write(self, chunk: bytes) -> None:
-        if len(chunk) > _INLINE_BYTES:
-            await asyncio.to_thread(self._write, chunk)
-        else:
-            self._write(chunk)
-
-    def _write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-        self._digest.update(chunk)
-        self._size += len(chunk)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether all announced bytes have come."""
-        return self._size >= self._header.size_bytes
-
-    def finish(self) -> runner_pb2.ObjectHeader:
-        """Close the file. Raises _Damaged if it is not as announced."""
-        self.close()
-        header = self._header
-        if self._size != header.size_bytes:
-            raise _Damaged(f"{header.uri} has {self._size} bytes, not the announced {header.size_bytes}")
-        if header.sha256 and self._digest.hexdigest() != header.sha256:
-            raise _Damaged(f"{header.uri} does not have the announced SHA-256 {header.sha256[:12]}…")
-        return header
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _refuse_unfinished(incoming: _Incoming | None) -> None:
-    """Raises _Damaged if there is one: it has fewer bytes than announced."""
-    if incoming is not None:
-        incoming.finish()
-
-
-async def _next(
-    call: "grpc.aio.UnaryStreamCall[runner_pb2.FetchObjectRequest, runner_pb2.FetchObjectResponse]",
-) -> runner_pb2.FetchObjectResponse | None:
-    """The next response, or None at the end. Raises MeshError."""
-    with translated():
-        async with asyncio.timeout(_RESPONSE_SECONDS):
-            response = await call.read()
-        return response if isinstance(response, runner_pb2.FetchObjectResponse) else None
 
 
 def _give_up_if_final(error: MeshError, seconds_without_progress: float) -> None:
@@ -312,10 +208,10 @@ def _give_up_if_final(error: MeshError, seconds_without_progress: float) -> None
 
 
 def _below(folder: Path, path: str) -> Path:
-    """`folder`/`path`. Raises _Damaged for a path that would leave the folder."""
+    """`folder`/`path`. Raises Damaged for a path that would leave the folder."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\0" in path or "\\" in path:
-        raise _Damaged(f"the path {path!r} is not one inside a dataset")
+        raise Damaged(f"the path {path!r} is not one inside a dataset")
     return folder.joinpath(*parts)
 
 

@@ -14,13 +14,11 @@ import grpc
 import structlog
 
 from runners.agent.stream import AttemptLost
-from runners.agent.transport import Backoff, Pulse, translated
+from runners.agent.transfers import Transfers
+from runners.agent.transport import Backoff, Pulse
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason
-from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, runner_pb2, runner_pb2_grpc
-
-CHUNK_BYTES = 256 * 1024
-"""Bytes in one message."""
+from visionmesh.v1 import process_pb2, progress_pb2, result_pb2, runner_pb2
 
 REFUSALS = 20
 """Times that a store may refuse a file, some seconds apart; one that is away is waited for."""
@@ -28,7 +26,6 @@ REFUSALS = 20
 _LINK_TRIES = 20
 
 _STORED_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
-_WRITE_SECONDS = 60.0
 _FINAL = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.PERMISSION_DENIED,
@@ -61,7 +58,7 @@ class Uploader:
 
     def __init__(
         self,
-        runners: "runner_pb2_grpc.RunnerServiceAsyncStub",
+        transfers: Transfers,
         ref: runner_pb2.AttemptRef,
         output: Path,
         snapshots: Path,
@@ -73,7 +70,7 @@ class Uploader:
 
         `told` waits until what was announced and reported before is stored.
         """
-        self._runners, self._ref = runners, ref
+        self._transfers, self._ref = transfers, ref
         self._output, self._snapshots = output, snapshots
         self._publish, self._announce, self._told = publish, announce, told
         self._waiting: dict[str, _Waiting] = {}
@@ -168,7 +165,7 @@ class Uploader:
         while True:
             header = await asyncio.to_thread(self._header, path, source)
             try:
-                return header, await self._store(header, source)
+                return header, await self._transfers.store(header, source)
             except MeshError as error:
                 if error.reason == Reason.ATTEMPT_SUPERSEDED:
                     raise AttemptLost(str(error)) from error
@@ -186,50 +183,6 @@ class Uploader:
         return runner_pb2.StoreObjectHeader(
             job=self._ref.job, attempt=self._ref.attempt, path=path, size_bytes=size, sha256=digest
         )
-
-    async def _store(self, header: runner_pb2.StoreObjectHeader, source: Path) -> str:
-        """One try; the URI. Raises MeshError or OSError."""
-        call = self._runners.StoreObject()
-        try:
-            await self._write_all(call, header, source)
-            with translated():
-                async with asyncio.timeout(_WRITE_SECONDS + header.size_bytes / (1024 * 1024)):
-                    response = await call
-            return response.uri
-        finally:
-            call.cancel()
-
-    async def _write_all(
-        self,
-        call: "grpc.aio.StreamUnaryCall[runner_pb2.StoreObjectRequest, runner_pb2.StoreObjectResponse]",
-        header: runner_pb2.StoreObjectHeader,
-        source: Path,
-    ) -> None:
-        """Write until the end, or until the scheduler has answered: the answer tells why."""
-        file = await asyncio.to_thread(source.open, "rb")
-        with file, suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError, grpc.aio.UsageError):
-            await self._write(call, runner_pb2.StoreObjectRequest(header=header))
-            while not call.done() and (chunk := await asyncio.to_thread(file.read, CHUNK_BYTES)):
-                await self._write(call, runner_pb2.StoreObjectRequest(chunk=chunk))
-            await call.done_writing()
-
-    async def _write(
-        self,
-        call: "grpc.aio.StreamUnaryCall[runner_pb2.StoreObjectRequest, runner_pb2.StoreObjectResponse]",
-        request: runner_pb2.StoreObjectRequest,
-    ) -> None:
-        try:
-            async with asyncio.timeout(_WRITE_SECONDS):
-                await call.write(request)
-        except TimeoutError:
-            call.cancel()
-            text = f"the scheduler took nothing for {_WRITE_SECONDS:.0f} s"
-            raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, text) from None
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, "the upload was cut") from None
 
 
 def _link(source: Path, target: Path) -> None:

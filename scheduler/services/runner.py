@@ -80,6 +80,9 @@ class RunnerService(runner_pb2_grpc.RunnerServiceServicer):
         await self._require_live(names.job_id(request.job), request.attempt)
         async with aclosing(self._resolver.sources(names.job_id(request.job), request.uris)) as sources:
             async for source in sources:
+                if request.headers_only:
+                    await context.write(await source.head())
+                    continue
                 async for response in source.responses():
                     await context.write(response)
 

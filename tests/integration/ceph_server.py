@@ -1,6 +1,7 @@
 """A real S3 for tests: Ceph's monitor, one OSD in memory and its RADOS gateway, on free loopback ports."""
 
 import itertools
+import json
 import secrets
 import shutil
 import signal
@@ -163,6 +164,17 @@ class CephServer:
         keys = ("--access-key", user, "--secret-key", secret)
         self._run("radosgw-admin", "user", "create", "--uid", user, "--display-name", user, *keys)
         return S3Settings(self.endpoint, access_key=user, secret_key=secret)
+
+    def let_list(self, bucket: str, who: S3Settings) -> None:
+        """Let somebody see what is in a bucket, and no more."""
+        rule = {
+            "Effect": "Allow",
+            "Principal": {"AWS": [f"arn:aws:iam:::user/{who.access_key}"]},
+            "Action": "s3:ListBucket",
+            "Resource": f"arn:aws:s3:::{bucket}",
+        }
+        policy = {"Version": "2012-10-17", "Statement": [rule]}
+        self._client().put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy))
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -1,9 +1,11 @@
 """Objects by key: one interface, and behind it a local folder, or a bucket of S3."""
 
+from visionmesh.storage._files import read_chunks
 from visionmesh.storage.interface import (
     BadKey,
     BucketMissing,
     DigestMismatch,
+    NoCredentials,
     ObjectChanged,
     ObjectStore,
     StoredObject,
@@ -24,6 +26,7 @@ __all__ = [
     "DigestMismatch",
     "LocalStore",
     "MemoryStore",
+    "NoCredentials",
     "ObjectChanged",
     "ObjectStore",
     "S3Settings",
@@ -34,5 +37,6 @@ __all__ = [
     "StoredObject",
     "check_key",
     "open_store",
+    "read_chunks",
     "read_s3_settings",
 ]

@@ -1,18 +1,30 @@
 """Files below a local store: durable writes, notes of digests, errors in the store's words."""
 
+import asyncio
 import errno
 import hashlib
 import os
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from visionmesh.storage.interface import BadKey, StoreFull
+from visionmesh.storage.interface import CHUNK_BYTES, BadKey, StoreFull
 
 File: TypeAlias = BinaryIO
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _IN_THE_WAY = frozenset({errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY})
+
+
+async def read_chunks(path: Path) -> AsyncIterator[bytes]:
+    """The bytes of a file, without blocking the event loop. Raises OSError."""
+    file = await asyncio.to_thread(path.open, "rb")
+    try:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
+    finally:
+        file.close()
 
 
 def append(file: File, chunk: bytes, digest: "hashlib._Hash") -> None:

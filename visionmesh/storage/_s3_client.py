@@ -27,6 +27,7 @@ from botocore.loaders import Loader, create_loader
 from visionmesh.storage.interface import (
     BucketMissing,
     DigestMismatch,
+    NoCredentials,
     ObjectChanged,
     StoreFull,
     StoreRefused,
@@ -115,8 +116,10 @@ class Bucket:
             yield
         except ClientError as error:
             raise self._said(error, key) from error
+        except NoCredentialsError as error:
+            raise NoCredentials(f"There are no credentials for {self.place}. {_SET_KEYS}") from error
         except (
-            NoCredentialsError, PartialCredentialsError, ProfileNotFound, TokenRetrievalError, NoRegionError
+            PartialCredentialsError, ProfileNotFound, TokenRetrievalError, NoRegionError
         ) as error:  # fmt: skip
             raise StoreRefused(f"{self.place} cannot be asked: {error}. {_SET_KEYS}") from error
         except BROKEN as error:

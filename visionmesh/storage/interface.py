@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
+from visionmesh.storage.s3_settings import S3Settings
+
 CHUNK_BYTES = 256 * 1024
 MAX_KEY_BYTES = 1024
 
@@ -30,6 +32,10 @@ class StoreUnavailable(StoreError):
 
 class StoreRefused(StoreError):
     """It does not let us in, or not do that: no, wrong or expired credentials, or too few rights."""
+
+
+class NoCredentials(StoreRefused):
+    """There are none to ask it with."""
 
 
 class BucketMissing(StoreError):
@@ -102,6 +108,11 @@ class ObjectStore(ABC):
 
     Everything that asks a store on the network may raise StoreError.
     """
+
+    @property
+    def location(self) -> tuple[str, S3Settings] | None:
+        """URL and server of a bucket, which others may use too; None for what only this process has."""
+        return None
 
     @abstractmethod
     async def check(self) -> None:

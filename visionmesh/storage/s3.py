@@ -46,9 +46,9 @@ class S3Store(ObjectStore):
         self._base = f"s3://{bucket}/{quote(self._prefix)}"
 
     @property
-    def settings(self) -> S3Settings:
-        """Of the server."""
-        return self._bucket.settings
+    def location(self) -> tuple[str, S3Settings]:
+        """URL, without a slash at its end, and server."""
+        return self._base.rstrip("/"), self._bucket.settings
 
     async def check(self) -> None:
         """Look into the bucket."""

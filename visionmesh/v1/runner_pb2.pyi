@@ -790,11 +790,19 @@ class Assignment(_message.Message):
     GPU_INDICES_FIELD_NUMBER: _builtins.int
     START_CHECKPOINT_FIELD_NUMBER: _builtins.int
     EMBEDDING_CHECKPOINT_FIELD_NUMBER: _builtins.int
+    DATASETS_BUCKET_FIELD_NUMBER: _builtins.int
+    ARTIFACTS_BUCKET_FIELD_NUMBER: _builtins.int
+    OUTPUT_URI_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """The attempt to run it as."""
     resume: _builtins.bool
     """`checkpoint` holds optimizer and epoch of an earlier attempt of this very
     job: go on from it.
+    """
+    output_uri: _builtins.str
+    """Folder of the attempt's files in the artifact store, as URI that ends in /.
+    What a runner stores by itself lies below it, under StoreObjectHeader.path,
+    with its SHA-256, hexadecimal, as the object's metadata "sha256".
     """
     @_builtins.property
     def job(self) -> _job_pb2.Job:
@@ -827,6 +835,19 @@ class Assignment(_message.Message):
     def embedding_checkpoint(self) -> Global___ObjectInput:
         """The weights of EmbedFacesSpec.embedding_model; unset for other jobs."""
 
+    @_builtins.property
+    def datasets_bucket(self) -> Global___BucketLocation:
+        """The store of datasets, if it is a bucket. A runner that has credentials for
+        it reads there by itself; any runner may use FetchObject instead.
+        """
+
+    @_builtins.property
+    def artifacts_bucket(self) -> Global___BucketLocation:
+        """The store of artifacts, if it is a bucket. A runner that has credentials
+        for it reads and writes there by itself; any runner may use FetchObject and
+        StoreObject instead.
+        """
+
     def __init__(
         self,
         *,
@@ -839,14 +860,47 @@ class Assignment(_message.Message):
         gpu_indices: _abc.Iterable[_builtins.int] | None = ...,
         start_checkpoint: Global___ObjectInput | None = ...,
         embedding_checkpoint: Global___ObjectInput | None = ...,
+        datasets_bucket: Global___BucketLocation | None = ...,
+        artifacts_bucket: Global___BucketLocation | None = ...,
+        output_uri: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "embedding_checkpoint", b"embedding_checkpoint", "job", b"job", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["artifacts_bucket", b"artifacts_bucket", "checkpoint", b"checkpoint", "dataset", b"dataset", "datasets_bucket", b"datasets_bucket", "embedding_checkpoint", b"embedding_checkpoint", "job", b"job", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "embedding_checkpoint", b"embedding_checkpoint", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "resume", b"resume", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifacts_bucket", b"artifacts_bucket", "attempt", b"attempt", "checkpoint", b"checkpoint", "dataset", b"dataset", "datasets_bucket", b"datasets_bucket", "embedding_checkpoint", b"embedding_checkpoint", "gpu_indices", b"gpu_indices", "images", b"images", "job", b"job", "output_uri", b"output_uri", "resume", b"resume", "start_checkpoint", b"start_checkpoint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class BucketLocation(_message.Message):
+    """A bucket, and where it is; never with credentials."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """s3://BUCKET or s3://BUCKET/PREFIX; URIs of objects in it begin so."""
+    endpoint: _builtins.str
+    """Address of the server, such as http://minio:9000. Default: Amazon S3."""
+    region: _builtins.str
+    """Its region. Default: what the runner's own configuration says."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        endpoint: _builtins.str = ...,
+        region: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "region", b"region", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BucketLocation: _TypeAlias = BucketLocation  # noqa: Y015
 
 @_typing.final
 class DatasetInput(_message.Message):
@@ -995,10 +1049,15 @@ class FetchObjectRequest(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     URIS_FIELD_NUMBER: _builtins.int
+    HEADERS_ONLY_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """jobs/{job} that needs the objects."""
     attempt: _builtins.int
     """Its attempt."""
+    headers_only: _builtins.bool
+    """Send no bytes: the runner reads them from the bucket by itself. Default
+    false.
+    """
     @_builtins.property
     def uris(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """URIs of single objects, as the assignment names them; or of a dataset's
@@ -1011,10 +1070,11 @@ class FetchObjectRequest(_message.Message):
         job: _builtins.str = ...,
         attempt: _builtins.int = ...,
         uris: _abc.Iterable[_builtins.str] | None = ...,
+        headers_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "job", b"job", "uris", b"uris"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "headers_only", b"headers_only", "job", b"job", "uris", b"uris"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
