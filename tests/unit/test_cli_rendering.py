@@ -107,6 +107,12 @@ def test_a_prediction_shows_the_surest_findings_and_how_many_more() -> None:
     prediction = result_pb2.ImagePrediction(detections=found)
     assert str(_tables.found_text(prediction)) == "c0 0.90, c1 0.90, c2 0.90, c3 0.90 +2"
     assert str(_tables.found_text(result_pb2.ImagePrediction())) == "nothing"
+    faces = [result_pb2.Face(confidence=0.88), result_pb2.Face(confidence=0.73)]
+    assert str(_tables.found_text(result_pb2.ImagePrediction(faces=faces))) == "face 0.88, face 0.73"
+    vector = result_pb2.Embedding(artifact="jobs/a/artifacts/embedding.bin")
+    assert str(_tables.found_text(result_pb2.ImagePrediction(embedding=vector))) == "vector"
+    vector.values.extend([0.6, 0.8])
+    assert str(_tables.found_text(result_pb2.ImagePrediction(embedding=vector))) == "vector of 2"
     failed = result_pb2.ImagePrediction(error=errors.status(3, Reason.IMAGE_UNREADABLE, "not an image"))
     assert str(_tables.found_text(failed)) == "not an image"
 

@@ -61,6 +61,10 @@ def test_the_address_is_given_where_it_is_not_the_default(monkeypatch: pytest.Mo
     monkeypatch.delenv("VISIONMESH_ADDRESS", raising=False)
     assert not any("--address" in line for line in screen.lines_to_copy(DEFAULT_ADDRESS))
     assert screen.lines_to_copy("127.0.0.1:7")[-1] == "vmesh jobs --address 127.0.0.1:7"
+    assert screen.lines_to_copy("127.0.0.1:7", "faces")[-2:] == [
+        "vmesh faces detect --images ./photos --address 127.0.0.1:7",
+        "vmesh jobs --address 127.0.0.1:7",
+    ]
     monkeypatch.setenv("VISIONMESH_ADDRESS", "elsewhere:1")  # it would lead there
     assert screen.lines_to_copy(DEFAULT_ADDRESS)[-1].endswith(f"--address {DEFAULT_ADDRESS}")
 

@@ -28,8 +28,9 @@ _TO_TRY = {
         "python -m visionmesh.shapes shapes --classes",
         "vmesh train --framework timm --model resnet18 --dataset ./shapes --epochs 5 --image-size 64",
     ),
+    "faces": ("vmesh faces detect --images ./photos",),
 }
-"""Lines that make a dataset and learn it, by framework."""
+"""Lines that show what a framework is for; only the last one calls the mesh."""
 
 _DEFAULT_PORT = int(DEFAULT_ADDRESS.rpartition(":")[2])
 
@@ -96,8 +97,8 @@ def lines_to_copy(address: str, framework: str = "ultralytics") -> list[str]:
     )
     activate = Path(sys.prefix) / "bin" / "activate"
     lines = [f". {shlex.quote(str(activate))}"] if activate.exists() else []
-    shapes, train = _TO_TRY.get(framework, _TO_TRY["ultralytics"])
-    return [*lines, shapes, train + at, f"vmesh jobs{at}"]
+    *before, call = _TO_TRY.get(framework, _TO_TRY["ultralytics"])
+    return [*lines, *before, call + at, f"vmesh jobs{at}"]
 
 
 def fitted(line: str, width: int) -> str:
