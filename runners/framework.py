@@ -2,7 +2,8 @@
 
 A framework is a folder with a subclass of Framework, named under the entry point group
 "visionmesh.frameworks". The agent reads its manifest without importing a heavy package; the
-zygote calls `preload` once; each job process calls `run` once.
+zygote calls `preload` once; each job process calls `run` once. docs/frameworks.md tells how to write
+one, and `python -m runners.framework_kit NAME` whether it keeps the rules.
 """
 
 from abc import ABC, abstractmethod
@@ -29,6 +30,9 @@ class Framework(ABC):
 
     packages: tuple[str, ...]
     """Distributions whose versions are recorded with each attempt."""
+
+    repeats: bool = True
+    """Whether the same seed gives the same metrics again, on a CPU."""
 
     @abstractmethod
     def manifest(self) -> runner_pb2.FrameworkManifest:
