@@ -2,6 +2,8 @@
 
     python -m runners.conformance -- python -m runners.agent --scheduler {address} ...
 
+(For a framework, which runs inside our own runner, there is runners.framework_kit.)
+
 The runner may be written in any language. It is started once and sees one case after the other; a
 case that fails gets the next one a fresh runner.
 """

@@ -114,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", metavar="NAME=VALUE", action="append", help="hyperparameter; repeatable")
     parser.add_argument("--dataset", type=Path, metavar="FOLDER", help="data to learn from (drawn shapes)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="images to look at (drawn shapes)")
-    parser.add_argument("--checkpoint", type=Path, help="weights to use (those of the kit's own training)")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="weights to use (those of the kit's own training)"
+    )
+    parser.add_argument(
+        "--embedding-checkpoint", type=Path, metavar="FILE", help="what makes vectors of faces"
+    )
     parser.add_argument("--job-seconds", type=float, help="most time that a job may take (300)")
     parser.add_argument("-o", "--output", choices=("table", "jsonl"), default="table", help="how to print")
     parser.add_argument("--only", metavar="RULE", action="append", choices=list(RULES), help="repeatable")

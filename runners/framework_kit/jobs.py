@@ -214,6 +214,8 @@ class Jobs:
             "confidence_threshold": 0.001,  # what has hardly learnt finds little above
             "max_detections": 20,
         }
+        if kind == "embed_faces" and self.trial.embedding_checkpoint is not None:
+            values["embedding_checkpoint_path"] = self.trial.embedding_checkpoint.absolute()
         return self._environment(kind, name, {**values, **settings})
 
     def _list(self, name: str, images: list[Path]) -> Path:

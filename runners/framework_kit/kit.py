@@ -112,4 +112,4 @@ class Kit:
         except Broken as broken:
             if broken.rule == rule:
                 raise
-            raise NotChecked(f"{rule} cannot be checked: {broken}") from broken
+            raise NotChecked(f"it cannot be looked at while {broken.rule} is not kept") from broken

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 TRAINS = frozenset({"train"})
 MEASURES = frozenset({"validate"})
-EMBEDS = frozenset({"embed"})
+EMBEDS = frozenset({"embed", "embed_faces"})
 LOOKS = frozenset({"infer", "embed", "detect_faces", "embed_faces"})
 """Kinds of jobs that go through images."""
 

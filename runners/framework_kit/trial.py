@@ -1,7 +1,7 @@
 """The small jobs that a framework is given, and the data for them."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,6 @@ from visionmesh import shapes
 from visionmesh.datasets.formats import format_of
 from visionmesh.datasets.images import images_below
 
-_WRITE: Mapping[str, Callable[..., None]] = {
-    "detect": shapes.write_shapes,
-    "classify": shapes.write_class_folders,
-}
 _SIZE = 64
 FIRST_INDEX = 2
 """Images below are done already, in the job that looks at images."""
@@ -57,6 +53,9 @@ class Trial:
     checkpoint: Path | None = None
     """For measuring and looking; by default the best of the kit's own training."""
 
+    embedding_checkpoint: Path | None = None
+    """What turns faces into vectors, for embed_faces."""
+
     job_seconds: float = 300
     """A job that takes longer is killed, and fails."""
 
@@ -65,9 +64,12 @@ def write_dataset(trial: Trial, task: str, folder: Path) -> Path:
     """The dataset of the trial. Raises NoData."""
     if trial.dataset is not None:
         return trial.dataset.absolute()
-    if task not in _WRITE:
+    if task not in shapes.TASKS:
         raise NoData(f"The kit draws no images for {task or 'no task'}; name a dataset (--dataset FOLDER).")
-    _WRITE[task](folder, train=12, val=6, test=6, size=_SIZE)
+    if task == "classify":
+        shapes.write_class_folders(folder, train=12, val=6, test=6, size=_SIZE)
+    else:
+        shapes.write_shapes(folder, train=12, val=6, test=6, size=_SIZE, task=task)
     return folder
 
 

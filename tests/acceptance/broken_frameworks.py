@@ -66,9 +66,9 @@ class Whole(LookingColour):
         model = read(job.checkpoint_path)
         emitter.stage(vision_pb2.STAGE_VALIDATING)
         counts = [[0.0] * len(model["names"]) for _ in model["names"]]
-        for path, label in labelled_images(job.dataset_path, job.split):
+        for path, _, label in labelled_images(job.dataset_path, job.split):
             commands.poll()
-            counts[nearest(model, colour(path))][label] += 1
+            counts[nearest(model, colour(path))][int(label)] += 1
         images = int(sum(map(sum, counts)))
         right = sum(row[index] for index, row in enumerate(counts))
         result = result_pb2.ValidationResult(images=images, metrics={"accuracy_top1": right / images})

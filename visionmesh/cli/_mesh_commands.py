@@ -34,7 +34,7 @@ def up(
     framework: Annotated[
         list[str] | None,
         typer.Option(
-            help="What runners run: ultralytics, timm, faces; repeat for more. [default: ultralytics]",
+            help="What runners run: timm, faces, module:Class, ...; repeatable. [default: ultralytics]",
             show_default=False,
         ),
     ] = None,

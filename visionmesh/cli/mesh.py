@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -179,13 +180,18 @@ async def _start_scheduler(mesh: LocalMesh) -> None:
 
 async def _start_agent(mesh: LocalMesh, framework: str, number: int) -> None:
     settings = mesh.settings
-    name = f"{framework}-{number}"
+    name = f"{_plain(framework)}-{number}"
     work_dir = settings.data_dir / "runners" / name
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
     arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", framework]
     arguments += ["--runner-id", name, "--work-dir", str(work_dir), "--slots", str(settings.slots)]
     log = settings.data_dir / "logs" / f"{name}.log"
     mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, log))
+
+
+def _plain(framework: str) -> str:
+    """A framework in the letters of a runner's id, which is also the name of its folder."""
+    return re.sub("[^a-z0-9]+", "-", framework.lower()).strip("-")[:50]
 
 
 async def _ready(mesh: LocalMesh, what: str, waiting: Coroutine[Any, Any, Found]) -> Found:

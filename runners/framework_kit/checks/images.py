@@ -11,7 +11,7 @@ from PIL import Image
 
 from runners.framework_kit.jobs import Jobs
 from runners.framework_kit.play import Played
-from runners.framework_kit.rules import Broken, expect
+from runners.framework_kit.rules import EMBEDS, Broken, expect
 from runners.framework_kit.trial import BROKEN_INDEX, FIRST_INDEX
 from visionmesh.names import artifact_path
 from visionmesh.v1 import result_pb2
@@ -77,20 +77,31 @@ def totals(jobs: Jobs) -> str:
 def vectors(jobs: Jobs) -> str:
     """F29."""
     totals(jobs)
-    played = jobs.looked("embed")
-    dimension = played.results("inference")[-1].embedding_dimension
-    expect(dimension > 0, "F29", f"the result says that vectors are {dimension} long")
-    for prediction in filter(_is_told, played.results("prediction")):
-        where = f"image {prediction.index}"
-        expect(prediction.embedding.artifact, "F29", f"{where}: its vector has no artifact")
-        vector = _read_vector(where, _file(played, prediction.embedding.artifact))
-        expect(len(vector) == dimension, "F29", f"{where}: {len(vector)} numbers, announced {dimension}")
-        length = math.sqrt(sum(number * number for number in vector))
-        wrong = f"{where}: its vector is {length:g} long with NORMALIZE=true"
-        expect(abs(length - 1) < _LENGTH_SLACK, "F29", wrong)
-        inline = list(prediction.embedding.values)
-        expect(inline in ([], list(vector)), "F29", f"{where}: its values are not those of the file")
-    return f"float32, {dimension} long"
+    told = []
+    for kind, played in _looked(jobs):
+        if kind in EMBEDS:
+            dimension = played.results("inference")[-1].embedding_dimension
+            count = 0
+            for prediction in filter(_is_told, played.results("prediction")):
+                where = f"{kind}: image {prediction.index}"
+                single = [prediction.embedding] if kind == "embed" else []
+                for embedding in [*single, *(face.embedding for face in prediction.faces)]:
+                    _check_vector(where, played, embedding, dimension)
+                    count += 1
+            told.append(f"{kind}: {count} of float32, {dimension} long")
+    return "; ".join(told)
+
+
+def _check_vector(where: str, played: Played, embedding: result_pb2.Embedding, dimension: int) -> None:
+    expect(dimension > 0, "F29", f"{where}: the result says that vectors are {dimension} long")
+    expect(embedding.artifact, "F29", f"{where}: its vector has no artifact")
+    vector = _read_vector(where, _file(played, embedding.artifact))
+    expect(len(vector) == dimension, "F29", f"{where}: {len(vector)} numbers, announced {dimension}")
+    length = math.sqrt(sum(number * number for number in vector))
+    text = f"{where}: its vector is {length:g} long with NORMALIZE=true"
+    expect(abs(length - 1) < _LENGTH_SLACK, "F29", text)
+    inline = list(embedding.values)
+    expect(inline in ([], list(vector)), "F29", f"{where}: its values are not those of the file")
 
 
 def _looked(jobs: Jobs) -> Iterator[tuple[str, Played]]:
