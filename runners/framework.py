@@ -8,10 +8,12 @@ one, and `python -m runners.framework_kit NAME` whether it keeps the rules.
 
 from abc import ABC, abstractmethod
 from importlib import metadata
+from pathlib import Path
 
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
+from runners.process.errors import UserError
 from visionmesh.v1 import runner_pb2
 
 ENTRY_POINT_GROUP = "visionmesh.frameworks"
@@ -61,6 +63,23 @@ class Framework(ABC):
         Calls `commands.poll()` at least with every batch. Raises UserError for what the user can
         mend, lets Stopped pass after leaving what there is, and anything else for the rest.
         """
+
+    def fetch_weights(self, model: str, folder: Path, mirror: str) -> Path:
+        """Fetch what the makers of `model` have published into `folder`; a checkpoint that `run` takes.
+
+        Called in a process of its own on runners that may fetch, for models whose ModelInfo.pretrained is
+        set. Uses `runners.process.download`, with `mirror` in the place of the makers' address unless it is
+        empty, and looks the file through as it would any checkpoint. A framework whose models bring their
+        weights along overrides nothing and sets fetches_pretrained in its manifest itself.
+
+        Raises UserError if there are none or the file is not to be trusted, DownloadFailed.
+        """
+        raise UserError(f"{self.name} fetches no published weights.", reason="PRETRAINED_UNAVAILABLE")
+
+    @classmethod
+    def can_fetch_weights(cls) -> bool:
+        """Whether it overrides `fetch_weights`."""
+        return cls.fetch_weights is not Framework.fetch_weights
 
 
 def load(name: str) -> Framework:

@@ -44,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
         "--zygote", action=argparse.BooleanOptionalAction, default=None, help="fork job processes (yes)"
     )
     parser.add_argument(
+        "--pretrained",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="fetch published weights for jobs that need them (no)",
+    )
+    parser.add_argument("--weights-mirror", metavar="URL", help="where to fetch those (the makers' address)")
+    parser.add_argument("--weights-digests", metavar="FILE", help="the only files to fetch, with SHA-256")
+    parser.add_argument(
         "--drain-grace-seconds", metavar="S", help="time jobs have when this agent stops (10)"
     )
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR (INFO)")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+import os
 import secrets
 import shutil
 import signal
@@ -15,6 +16,7 @@ from typing import IO
 import structlog
 
 import visionmesh
+from runners.agent import weights
 from runners.agent.attempt import Attempt, Means
 from runners.agent.bucket_transfers import Buckets
 from runners.agent.capacity import capacity
@@ -30,6 +32,7 @@ from runners.agent.remains import Remains, found
 from runners.agent.settings import AgentSettings
 from runners.agent.streams import Journals
 from runners.agent.transport import PATIENT_PING_SECONDS, open_channel
+from runners.agent.weights import PublishedWeights
 from runners.framework import FrameworkNotFound
 from runners.process.spawned import framework_of
 from visionmesh.v1 import progress_pb2_grpc, result_pb2_grpc, runner_pb2, runner_pb2_grpc, vision_pb2
@@ -53,7 +56,12 @@ class Agent:
     def __init__(self, settings: AgentSettings) -> None:
         """Raises FrameworkNotFound."""
         self._settings = settings
-        self._manifest = framework_of(settings.framework).manifest()
+        framework = framework_of(settings.framework)
+        self._manifest = framework.manifest()
+        self._weights: PublishedWeights | None = None
+        if not self._manifest.fetches_pretrained:
+            self._manifest.fetches_pretrained = settings.pretrained and framework.can_fetch_weights()
+            self._weights = PublishedWeights(settings, self._manifest, os.environ)
         self._incarnation = secrets.token_hex(16)
         self._gpus = Gpus()
         self._attempts: dict[_Key, tuple[Attempt | Remains, asyncio.Task[None]]] = {}
@@ -97,6 +105,7 @@ class Agent:
             launcher=self._launcher,
             guardians=self._guardians,
             datasets=DatasetCache(folder / "datasets"),
+            weights=self._weights,
             gpus=self._gpus,
             folder=folder / "attempts",
             journals=Journals(folder / "journals", self._settings.journal_mib * 1024 * 1024),
@@ -227,6 +236,7 @@ def _locked(folder: Path) -> Iterator[Path]:
         _lock(lock, folder)
         shutil.rmtree(folder / "attempts", ignore_errors=True)
         remove_leftovers(folder / "datasets")
+        weights.remove_leftovers(folder / "weights")
         yield folder
 
 

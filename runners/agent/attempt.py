@@ -13,7 +13,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,13 @@ from runners.agent.ending import Ending, Stop
 from runners.agent.gpus import Gpus
 from runners.agent.guard import Guard, GuardianFailed, Guardians
 from runners.agent.inputs import InputFailed, InputFetcher
-from runners.agent.job_environment import UnknownKind, base_environment, gpu_environment, job_environment
+from runners.agent.job_environment import (
+    LocalInputs,
+    UnknownKind,
+    base_environment,
+    gpu_environment,
+    job_environment,
+)
 from runners.agent.job_process import JobProcess, LaunchFailed
 from runners.agent.launcher import Launcher
 from runners.agent.pump import Pump, now
@@ -35,8 +41,10 @@ from runners.agent.stream import AttemptLost
 from runners.agent.streams import Journals, Streams
 from runners.agent.transfers import SchedulerTransfers, Transfers
 from runners.agent.uploads import Uploader
+from runners.agent.weights import PublishedWeights
 from visionmesh import names
 from visionmesh.errors import Reason
+from visionmesh.published import uses_published_weights
 from visionmesh.v1 import (
     progress_pb2,
     progress_pb2_grpc,
@@ -64,6 +72,9 @@ class Means:
     launcher: Launcher
     guardians: Guardians
     datasets: DatasetCache
+    weights: PublishedWeights | None
+    """None if the framework's models bring theirs along."""
+
     gpus: Gpus
     folder: Path
     """Each attempt has a folder of its own below it while it lives."""
@@ -237,7 +248,7 @@ class Attempt:
         fetcher = InputFetcher(self._transfers, assignment, self._folder, self._means.datasets)
         telling = asyncio.create_task(self._tell_progress())
         try:
-            inputs = await fetcher.fetch(first_image)
+            inputs = await self._with_published(await fetcher.fetch(first_image))
         finally:
             telling.cancel()
         if fetcher.nothing_to_resume:
@@ -257,6 +268,14 @@ class Attempt:
     def _fetched(self) -> str:
         meter = self._transfers.meter
         return f"{meter.files} files, {meter.size_bytes / 1e6:.1f} MB,"
+
+    async def _with_published(self, inputs: LocalInputs) -> LocalInputs:
+        """`inputs`, with the published weights that the job uses, if it uses any."""
+        job, weights = self._assignment.job, self._means.weights
+        if weights is None or not uses_published_weights(job):
+            return inputs
+        path = await weights.get(getattr(job, job.WhichOneof("spec") or "").model)
+        return replace(inputs, start_checkpoint=path) if inputs.resume else replace(inputs, checkpoint=path)
 
     def _make_folder(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)  # of an agent before this one
@@ -354,6 +373,8 @@ def _wanted(assignment: runner_pb2.Assignment) -> str:
         parts.append(assignment.dataset.name)
     if assignment.HasField("checkpoint"):
         parts.append(f"checkpoint of {assignment.checkpoint.size_bytes / 1e6:.1f} MB")
+    if uses_published_weights(assignment.job):
+        parts.append("published weights")
     if assignment.images:
         parts.append(f"{len(assignment.images)} images")
     return ", ".join(parts)

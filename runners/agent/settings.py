@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, FilePath, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -39,6 +39,17 @@ class AgentSettings(BaseSettings):
 
     zygote: bool = True
     """Fork job processes from one that has imported the framework (VISIONMESH_ZYGOTE)."""
+
+    pretrained: bool = False
+    """Fetch what the makers of a model have published, for jobs that need it (VISIONMESH_PRETRAINED). Off by
+    default: a runner that nobody has allowed to stays out of the Internet."""
+
+    weights_mirror: str = Field("", pattern="^((https?|file)://.+)?$")
+    """Where to fetch that instead of at the makers' address: http, https or file
+    (VISIONMESH_WEIGHTS_MIRROR)."""
+
+    weights_digests: FilePath | None = None
+    """List as sha256sum writes it: fetch nothing that is not on it (VISIONMESH_WEIGHTS_DIGESTS)."""
 
     drain_grace_seconds: float = Field(10.0, ge=0, le=3600)
     """Time that job processes have to stop when the agent is stopped (VISIONMESH_DRAIN_GRACE_SECONDS)."""

@@ -1,6 +1,7 @@
 """The class that the agent, the zygote and the scripts find."""
 
 import importlib
+from pathlib import Path
 
 from runners.framework import Framework
 from runners.process.commands import Commands
@@ -59,3 +60,9 @@ class Timm(Framework):
             "embed": embed.embed,
         }
         work[environment.kind](environment, self.device(environment), emitter, commands)
+
+    def fetch_weights(self, model: str, folder: Path, mirror: str) -> Path:
+        """What timm knows to be published, as this framework writes checkpoints."""
+        from runners.timm import weights
+
+        return weights.fetch(model, folder, mirror)

@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
+from runners.timm import weights
 from visionmesh.v1 import runner_pb2, vision_pb2
 
 DEFAULT_MODEL = "resnet18"
@@ -61,7 +62,10 @@ def manifest() -> runner_pb2.FrameworkManifest:
         kinds=["train", "validate", "infer", "embed"],
         models=[
             runner_pb2.ModelInfo(
-                name=name, tasks=[vision_pb2.TASK_CLASSIFY], description="timm, random weights"
+                name=name,
+                tasks=[vision_pb2.TASK_CLASSIFY],
+                description="timm",
+                pretrained=name in weights.published(),
             )
             for name in model_names()
         ],

@@ -1,6 +1,7 @@
 """The class that the agent, the zygote and the scripts find."""
 
 import importlib
+from pathlib import Path
 
 from runners.framework import Framework
 from runners.process.commands import Commands
@@ -56,6 +57,13 @@ class Ultralytics(Framework):
         work = {"train": train.train, "validate": evaluate.evaluate, "infer": predict.predict}
         with logs.to_emitter(emitter):
             work[environment.kind](environment, self.device(environment), emitter, commands)
+
+    def fetch_weights(self, model: str, folder: Path, mirror: str) -> Path:
+        """What ultralytics has published, as a .pt file."""
+        self._isolate()
+        from runners.ultralytics import weights
+
+        return weights.fetch(model, folder, mirror)
 
     def _isolate(self) -> None:
         if not Ultralytics._isolated:

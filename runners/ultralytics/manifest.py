@@ -5,6 +5,7 @@ from typing import Any
 
 from google.protobuf.json_format import ParseDict
 
+from runners.ultralytics import weights
 from visionmesh.v1 import runner_pb2, vision_pb2
 
 DEFAULT_MODEL = "yolo11n"
@@ -106,6 +107,7 @@ def _models() -> list[runner_pb2.ModelInfo]:
             tasks=[vision_pb2.TASK_DETECT],
             description=f"{title} {_SIZES[size]}, random weights",
             parameters_millions=millions,
+            pretrained=weights.are_published(family + size),
         )
         for family, (title, parameters) in _FAMILIES.items()
         for size, millions in zip(_SIZES, parameters, strict=True)

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Value
 
 from visionmesh.errors import Reason, Violation
+from visionmesh.published import uses_published_weights
 from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 Finding = tuple[Reason, Violation]
@@ -52,6 +53,7 @@ def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) 
         such = f" (such as {manifest.models[0].name!r})" if manifest.models else ""
         yield Reason.UNKNOWN_MODEL, Violation(field, f"name a model{such} or a checkpoint to start from")
     yield from _check_model(field, spec.model, _models_for(kind, manifest), manifest)
+    yield from _check_published(kind, spec, manifest)
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
     model = next((known for known in manifest.models if known.name == spec.model), None)
     # A task that nobody here does is told once, for the framework.
@@ -59,6 +61,40 @@ def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) 
     if task and not told and model is not None and model.tasks and task not in model.tasks:
         text = f"{spec.model} does {_tasks(model.tasks)}, not {_task(task)}"
         yield Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)
+
+
+def _check_published(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
+    """Published weights, if the job needs them: they must exist, and a runner allowed to fetch them."""
+    if kind == "train" and spec.pretrained and spec.checkpoint:
+        text = "the training starts from the checkpoint. Leave out one of the two"
+        yield Reason.INVALID_ARGUMENT, Violation("job.train.pretrained", text)
+    if not uses_published_weights(job_pb2.Job(**{kind: spec})):
+        return
+    model = next((known for known in manifest.models if known.name == spec.model), None)
+    if not spec.model and kind in {"validate", "infer"}:
+        text = (
+            f"name the weights: a checkpoint such as jobs/{{job}}/artifacts/best, or a model{_such(manifest)}"
+        )
+        yield Reason.CHECKPOINT_NOT_FOUND, Violation(f"job.{kind}.checkpoint", text)
+    if model is None:
+        return
+    field = f"job.{kind}.pretrained" if kind == "train" else f"job.{kind}.checkpoint"
+    instead = "Name a checkpoint" + (", or leave out pretrained: random weights" if kind == "train" else "")
+    if not model.pretrained:
+        text = f"the makers of {spec.model} have published no weights for it. {instead}"
+        yield Reason.PRETRAINED_UNAVAILABLE, Violation(field, text)
+    elif not manifest.fetches_pretrained:
+        text = (
+            f"{manifest.framework} runs offline here and does not fetch what the makers of {spec.model} have "
+            f"published. {instead}; or start a runner with --pretrained"
+        )
+        yield Reason.PRETRAINED_UNAVAILABLE, Violation(field, text)
+
+
+def _such(manifest: runner_pb2.FrameworkManifest) -> str:
+    """The first model with published weights, as an example."""
+    found = next((model.name for model in manifest.models if model.pretrained), "")
+    return f" with published weights such as {found}" if found else " with published weights"
 
 
 def _models_for(kind: str, manifest: runner_pb2.FrameworkManifest) -> list[str]:

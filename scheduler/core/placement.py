@@ -12,6 +12,7 @@ class Obstacle(StrEnum):
     DRAINING = "DRAINING"
     FRAMEWORK = "FRAMEWORK"
     SELECTOR = "SELECTOR"
+    PRETRAINED = "PRETRAINED"
     SLOTS = "SLOTS"
     GPUS = "GPUS"
     GPU_MEMORY = "GPU_MEMORY"
@@ -19,8 +20,12 @@ class Obstacle(StrEnum):
     RESERVED = "RESERVED"
 
 
-PERMANENT = frozenset({Obstacle.FRAMEWORK, Obstacle.SELECTOR})
+PERMANENT = frozenset({Obstacle.FRAMEWORK, Obstacle.SELECTOR, Obstacle.PRETRAINED})
 """Obstacles that freeing the runner does not remove."""
+
+
+PUBLISHED = {":pretrained": "true"}
+"""Label of runners that may fetch published weights; jobs that need some select by it."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,13 @@ class Node:
 def obstacles(shape: Shape, node: Node) -> tuple[Obstacle, ...]:
     """Everything that keeps `node` from taking a job of `shape` now; empty if it fits."""
     able = [gpu for gpu in node.free_gpus if gpu.memory_mib >= shape.gpu_memory_mib]
+    lacking = {key for key, value in shape.selector.items() if node.labels.get(key) != value}
     checks = (
         (Obstacle.OFFLINE, not node.online),
         (Obstacle.DRAINING, node.draining),
         (Obstacle.FRAMEWORK, shape.framework != node.framework),
-        (Obstacle.SELECTOR, any(node.labels.get(k) != v for k, v in shape.selector.items())),
+        (Obstacle.SELECTOR, bool(lacking - PUBLISHED.keys())),
+        (Obstacle.PRETRAINED, bool(lacking & PUBLISHED.keys())),
         (Obstacle.SLOTS, node.free_slots < 1),
         (Obstacle.GPUS, len(node.free_gpus) < shape.gpus),
         (Obstacle.GPU_MEMORY, len(able) < shape.gpus <= len(node.free_gpus)),

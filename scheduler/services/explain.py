@@ -18,6 +18,7 @@ _WORDS = {
     Obstacle.DRAINING: "is being drained (undrain it, and it takes jobs again)",
     Obstacle.FRAMEWORK: "runs another framework",
     Obstacle.SELECTOR: "lacks a label that the job selects by",
+    Obstacle.PRETRAINED: "is not allowed to fetch published weights (start it with --pretrained)",
     Obstacle.SLOTS: "has no free slot",
     Obstacle.GPUS: "has not enough free GPUs",
     Obstacle.GPU_MEMORY: "has not enough memory on its free GPUs",

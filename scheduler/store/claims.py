@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, delete, func, insert, select
 
 from scheduler.core.model import LIVE, Assigned
-from scheduler.core.placement import Gpu, Node, Shape, choose_gpus, obstacles
+from scheduler.core.placement import PUBLISHED, Gpu, Node, Shape, choose_gpus, obstacles
 from scheduler.store.engine import Connection
 from scheduler.store.schema import attempts, jobs, reservations, runners, shapes
 from scheduler.store.store import Change
@@ -180,7 +180,7 @@ def _whole(row: RowMapping, now: datetime) -> Node:
         framework=row["framework"],
         online=row["connected"] and row["lease_expire_time"] > now,
         draining=row["draining"] or row["stopping"],
-        labels=dict(register.labels),
+        labels={**register.labels, **(PUBLISHED if register.manifest.fetches_pretrained else {})},
         free_slots=register.capacity.slots,
         free_cpus=register.capacity.cpus,
         free_gpus=tuple(Gpu(gpu.index, gpu.memory_mib) for gpu in register.capacity.gpus),

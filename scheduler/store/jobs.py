@@ -22,7 +22,7 @@ from scheduler.core.model import (
     JobState,
     QueueTimedOut,
 )
-from scheduler.core.placement import Shape
+from scheduler.core.placement import PUBLISHED, Shape
 from scheduler.store import datasets, history, present
 from scheduler.store.engine import Connection
 from scheduler.store.schema import (
@@ -38,6 +38,7 @@ from scheduler.store.schema import (
 from scheduler.store.store import Change
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, precondition, status
+from visionmesh.published import uses_published_weights
 from visionmesh.v1 import job_pb2, progress_pb2
 
 DEFAULT_GRACE = timedelta(seconds=30)
@@ -132,7 +133,8 @@ async def _reproducibility(connection: Connection, job: job_pb2.Job) -> bytes:
 def shape_of(job: job_pb2.Job) -> Shape:
     """What a runner must have to take `job`."""
     needs = job.resources
-    return Shape(job.framework, needs.gpus, needs.gpu_memory_mib, needs.cpus, dict(job.runner_selector))
+    selector = {**job.runner_selector, **(PUBLISHED if uses_published_weights(job) else {})}
+    return Shape(job.framework, needs.gpus, needs.gpu_memory_mib, needs.cpus, selector)
 
 
 async def _shape_id(connection: Connection, shape: Shape) -> int:

@@ -57,7 +57,12 @@ class Inputs:
             raise
 
     async def checkpoint(self, text: str) -> str:
-        """An artifact, upload or URI; a job stands for its best checkpoint; a local file is sent."""
+        """An artifact, upload or URI; a job stands for its best checkpoint; a local file is sent.
+
+        Nothing stays nothing: the model's published weights, or random ones for a training.
+        """
+        if not text:
+            return ""
         if names.is_artifact(text) or text.startswith("uploads/") or "://" in text:
             return text
         path = await asyncio.to_thread(_local, text)

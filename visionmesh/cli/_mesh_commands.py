@@ -46,10 +46,15 @@ def up(
         str,
         typer.Option(metavar="URL", help="Store of checkpoints and results, such as s3://bucket/prefix."),
     ] = "",
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Let runners fetch published weights from the Internet.")
+    ] = False,
 ) -> None:
     """Run a mesh on this machine until Ctrl-C: scheduler and runners, nothing to configure."""
     frameworks = tuple(dict.fromkeys(framework or ["ultralytics"]))
-    settings = MeshSettings(data_folder(data_dir), port, frameworks, runners, slots, datasets, artifacts)
+    settings = MeshSettings(
+        data_folder(data_dir), port, frameworks, runners, slots, datasets, artifacts, pretrained
+    )
     run(until_stopped(settings))
 
 

@@ -26,6 +26,9 @@ def models(
     settings: Annotated[
         bool, typer.Option("--settings", help="List what --set takes instead: hyperparameters.")
     ] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Only models whose makers have published weights.")
+    ] = False,
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the models that runners can build by name, or the hyperparameters that they take."""
@@ -33,7 +36,9 @@ def models(
     async def work() -> Exit:
         async with AsyncClient(mesh.address) as client:
             runners = [runner async for runner in client.list_runners()]
-        manifests = [chosen(manifest, pattern, settings) for manifest in _newest(runners, framework)]
+        manifests = [
+            chosen(manifest, pattern, settings, pretrained) for manifest in _newest(runners, framework)
+        ]
         if output is not Output.TABLE:
             print_messages(manifests, output, "", _NO_RUNNER)
         elif not manifests:
@@ -48,16 +53,24 @@ def models(
 
 
 def chosen(
-    manifest: runner_pb2.FrameworkManifest, pattern: str, settings: bool
+    manifest: runner_pb2.FrameworkManifest, pattern: str, settings: bool, pretrained: bool = False
 ) -> runner_pb2.FrameworkManifest:
     """What was asked for of a manifest: models or hyperparameters whose names fit."""
     made = runner_pb2.FrameworkManifest(
-        framework=manifest.framework, version=manifest.version, kinds=manifest.kinds, tasks=manifest.tasks
+        framework=manifest.framework,
+        version=manifest.version,
+        kinds=manifest.kinds,
+        tasks=manifest.tasks,
+        fetches_pretrained=manifest.fetches_pretrained,
     )
     if settings:
         made.hyperparameters.extend(item for item in manifest.hyperparameters if _fits(item.name, pattern))
     else:
-        made.models.extend(model for model in manifest.models if _fits(model.name, pattern))
+        made.models.extend(
+            model
+            for model in manifest.models
+            if _fits(model.name, pattern) and (model.pretrained or not pretrained)
+        )
     return made
 
 

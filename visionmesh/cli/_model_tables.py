@@ -20,13 +20,20 @@ _TYPES = {
 
 def models_table(manifests: Iterable[runner_pb2.FrameworkManifest], most: int) -> Table:
     """One line per model, `most` of them at most; parameters in millions."""
-    table = plain_table("MODEL", "FRAMEWORK", "TASKS", "MILLIONS", "DESCRIPTION", right=("MILLIONS",))
+    table = plain_table(
+        "MODEL", "FRAMEWORK", "TASKS", "MILLIONS", "WEIGHTS", "DESCRIPTION", right=("MILLIONS",)
+    )
     for manifest in manifests:
         for model in manifest.models[: max(0, most - table.row_count)]:
             tasks = (vision_pb2.Task.Name(task).removeprefix("TASK_").lower() for task in model.tasks)
             millions = f"{model.parameters_millions:g}" if model.parameters_millions else ""
             table.add_row(
-                model.name, manifest.framework, ", ".join(tasks), millions, escape(model.description)
+                model.name,
+                manifest.framework,
+                ", ".join(tasks),
+                millions,
+                "published" if model.pretrained else "",
+                escape(model.description),
             )
     return table
 

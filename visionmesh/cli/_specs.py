@@ -156,6 +156,14 @@ class TrainOptions:
     minimize: Annotated[
         bool, typer.Option("--minimize", help="Less of the primary metric is better.", rich_help_panel=_MODEL)
     ] = False
+    pretrained: Annotated[
+        bool,
+        typer.Option(
+            "--pretrained",
+            help="Start from what the model's makers have published, where a runner may fetch that.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = False
     device: DeviceOption = ""
     set: SetOption = field(default_factory=list)
 
@@ -339,7 +347,7 @@ class SubmitOptions:
 
 def train_spec(options: TrainOptions, dataset: str, checkpoint: str) -> job_pb2.TrainSpec:
     """The spec of a training."""
-    spec = job_pb2.TrainSpec(dataset=dataset, checkpoint=checkpoint)
+    spec = job_pb2.TrainSpec(dataset=dataset, checkpoint=checkpoint, pretrained=options.pretrained)
     _fill(spec, options, "model", "epochs", "batch_size", "image_size", "learning_rate", "optimizer")
     _fill(spec, options, "patience", "checkpoint_period", "seed", "primary_metric", "device")
     spec.task = task(options.task)
@@ -414,6 +422,13 @@ def queued(job: job_pb2.Job, options: SubmitOptions) -> job_pb2.Job:
     if options.queue_timeout:
         job.queue_timeout.FromTimedelta(_values.duration(options.queue_timeout))
     return job
+
+
+def weights(checkpoint: str, model: str) -> None:
+    """Refuse a command that names neither, before anything is sent."""
+    if not checkpoint and not model:
+        text = "say with which weights: a checkpoint, or --model for what its makers have published"
+        raise typer.BadParameter(text, param_hint="--checkpoint")
 
 
 def task(text: str) -> vision_pb2.Task.ValueType:

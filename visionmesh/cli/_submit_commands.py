@@ -37,10 +37,17 @@ DatasetOption = Annotated[
 ]
 CheckpointOption = Annotated[
     str,
-    typer.Option(help="A job (its best checkpoint), an artifact's name, or a local file, which is sent."),
+    typer.Option(
+        help="A job (its best checkpoint), an artifact's name, or a local file, which is sent. Default: what "
+        "the makers of --model have published.",
+        show_default=False,
+    ),
 ]
-OptionalCheckpointOption = Annotated[
-    str, typer.Option(help="Weights to start from: as for validate. Default: random.", show_default=False)
+StartOption = Annotated[
+    str,
+    typer.Option(
+        "--checkpoint", help="Weights to start from: as for validate. Default: random.", show_default=False
+    ),
 ]
 DetectorOption = Annotated[
     str, typer.Option(help="Weights of the detector, such as the ONNX file of a YuNet.", show_default=False)
@@ -56,14 +63,14 @@ def train(
     train_options: TrainOptions,
     submit: SubmitOptions,
     mesh: MeshOptions,
-    checkpoint: OptionalCheckpointOption = "",
+    checkpoint: StartOption = "",
 ) -> None:
     """Train a model on a dataset."""
 
     async def build(inputs: Inputs) -> job_pb2.Job:
         # What can be refused at once is, before anything is sent.
         _specs.train_spec(train_options, "", "")
-        weights = await inputs.checkpoint(checkpoint) if checkpoint else ""
+        weights = await inputs.checkpoint(checkpoint)
         spec = _specs.train_spec(train_options, await inputs.dataset(dataset), weights)
         return job_pb2.Job(train=spec)
 
@@ -72,15 +79,15 @@ def train(
 
 def validate(
     dataset: DatasetOption,
-    checkpoint: CheckpointOption,
     validate_options: ValidateOptions,
     submit: SubmitOptions,
     mesh: MeshOptions,
+    checkpoint: CheckpointOption = "",
 ) -> None:
     """Measure a checkpoint on a labelled split."""
 
     async def build(inputs: Inputs) -> job_pb2.Job:
-        _specs.validate_spec(validate_options, "", "")
+        _specs.weights(checkpoint, _specs.validate_spec(validate_options, "", "").model)
         weights = await inputs.checkpoint(checkpoint)
         spec = _specs.validate_spec(validate_options, await inputs.dataset(dataset), weights)
         return job_pb2.Job(validate=spec)
@@ -90,15 +97,15 @@ def validate(
 
 def infer(
     images: ImageOptions,
-    checkpoint: CheckpointOption,
     infer_options: InferOptions,
     submit: SubmitOptions,
     mesh: MeshOptions,
+    checkpoint: CheckpointOption = "",
 ) -> None:
     """Predict on images."""
 
     async def build(inputs: Inputs) -> job_pb2.Job:
-        _specs.infer_spec(infer_options, job_pb2.ImageSource(), "")
+        _specs.weights(checkpoint, _specs.infer_spec(infer_options, job_pb2.ImageSource(), "").model)
         weights = await inputs.checkpoint(checkpoint)
         spec = _specs.infer_spec(infer_options, await inputs.images(images), weights)
         return job_pb2.Job(infer=spec)
@@ -108,15 +115,15 @@ def infer(
 
 def embed(
     images: ImageOptions,
-    checkpoint: CheckpointOption,
     embed_options: EmbedOptions,
     submit: SubmitOptions,
     mesh: MeshOptions,
+    checkpoint: CheckpointOption = "",
 ) -> None:
     """Turn images into vectors: what a trained model sees in each."""
 
     async def build(inputs: Inputs) -> job_pb2.Job:
-        _specs.embed_spec(embed_options, job_pb2.ImageSource(), "")
+        _specs.weights(checkpoint, _specs.embed_spec(embed_options, job_pb2.ImageSource(), "").model)
         weights = await inputs.checkpoint(checkpoint)
         spec = _specs.embed_spec(embed_options, await inputs.images(images), weights)
         return job_pb2.Job(embed=spec)

@@ -63,6 +63,9 @@ class MeshSettings:
     artifacts: str = ""
     """URL of the store of checkpoints and results; empty: what ARTIFACTS_URL says, else a folder."""
 
+    pretrained: bool = False
+    """Whether they fetch published weights; else as VISIONMESH_PRETRAINED says."""
+
 
 @dataclass(frozen=True)
 class DatabaseUpgrade:
@@ -185,6 +188,7 @@ async def _start_agent(mesh: LocalMesh, framework: str, number: int) -> None:
     await asyncio.to_thread(work_dir.mkdir, parents=True, exist_ok=True)
     arguments = ["runners.agent", "--scheduler", mesh.address, "--framework", framework]
     arguments += ["--runner-id", name, "--work-dir", str(work_dir), "--slots", str(settings.slots)]
+    arguments += ["--pretrained"] if settings.pretrained else []
     log = settings.data_dir / "logs" / f"{name}.log"
     mesh.processes.append(await LocalProcess.start(f"runner {name}", arguments, log))
 

@@ -1713,7 +1713,7 @@ class RunnerVerdict(_message.Message):
     @_builtins.property
     def obstacles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Machine-readable, one per obstacle: OFFLINE, DRAINING, FRAMEWORK,
-        SELECTOR, SLOTS, GPUS, GPU_MEMORY, CPUS, RESERVED.
+        SELECTOR, PRETRAINED, SLOTS, GPUS, GPU_MEMORY, CPUS, RESERVED.
         """
 
     def __init__(
