@@ -384,3 +384,33 @@ def test_defaults_are_valid_and_filled_in_once(job: job_pb2.Job, priority: int |
 )
 def test_the_jobs_whose_artifacts_a_spec_reads(job: job_pb2.Job, jobs: tuple[str, ...]) -> None:
     assert references(job).jobs == jobs
+
+
+def published(*, fetches: bool) -> runner_pb2.FrameworkManifest:
+    models = [runner_pb2.ModelInfo(name="known", pretrained=True), runner_pb2.ModelInfo(name="unknown")]
+    kinds = ["train", "validate", "infer", "embed"]
+    return runner_pb2.FrameworkManifest(
+        framework="ultralytics", kinds=kinds, models=models, fetches_pretrained=fetches
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "fetches", "words"),
+    [
+        ("known", True, ""),
+        ("known", False, "runs offline here and does not fetch what the makers of known have published"),
+        ("unknown", True, "the makers of unknown have published no weights for it. Name a checkpoint"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["train", "validate", "infer", "embed"])
+def test_published_weights_must_exist_and_be_allowed(
+    kind: str, model: str, fetches: bool, words: str
+) -> None:
+    spec = {"model": model, **({"pretrained": True} if kind == "train" else {})}
+    refused = found(job_pb2.Job(**{kind: spec}), published(fetches=fetches))
+    assert [reason for reason, _, _ in refused] == ([Reason.PRETRAINED_UNAVAILABLE] if words else [])
+    assert all(words in description for _, _, description in refused)
+    spec["checkpoint"] = "uploads/a"
+    del spec["model"]
+    spec.pop("pretrained", None)
+    assert found(job_pb2.Job(**{kind: spec}), published(fetches=False)) == []

@@ -63,6 +63,20 @@ CREATED: Table = {
         job(lambda w: train(w.dataset, model="")),
         Reason.UNKNOWN_MODEL, "job.train.model", "name a model", "or a checkpoint to start from",
     ),
+    "published weights where runners are offline": bad(
+        job(lambda w: train(w.dataset, pretrained=True)),
+        Reason.PRETRAINED_UNAVAILABLE, "job.train.pretrained", "runs offline here",
+        "or leave out pretrained: random weights; or start a runner with --pretrained",
+    ),
+    "published weights and a checkpoint": bad(
+        job(lambda w: train(w.dataset, pretrained=True, checkpoint=f"{w.running}/artifacts/best")),
+        _BAD, "job.train.pretrained", "starts from the checkpoint", "Leave out one of the two",
+    ),
+    "inference without weights": bad(
+        job(lambda w: infer("", w.dataset)),
+        Reason.CHECKPOINT_NOT_FOUND, "job.infer.checkpoint", "name the weights",
+        "a checkpoint such as jobs/{job}/artifacts/best",
+    ),
     "task of another model": bad(
         job(lambda w: train(w.dataset, task=vision_pb2.TASK_POSE)),
         Reason.UNSUPPORTED, "job.train.task", "not pose", "does detect",
