@@ -58,7 +58,7 @@ def _class_names(model: str) -> tuple[str, ...]:
     return tuple(known.index_to_description(number) for number in range(known.num_classes()))
 
 
-def _listed() -> list[str]:
+def list_published() -> list[str]:
     """What `published` is to say for the installed version."""
     import timm
 
@@ -72,4 +72,4 @@ def _listed() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(_listed()))
+    print("\n".join(list_published()))
