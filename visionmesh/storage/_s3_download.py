@@ -96,6 +96,8 @@ class _Range:
 
     def __init__(self, download: Download, start: int, end: int, body: Any) -> None:
         self._download, self._start, self._end, self._body = download, start, end, body
+        self._held = bytearray()
+        """The beginning of the next piece; `_start` is behind it."""
         self._chunks: asyncio.Queue[bytes | Exception] = asyncio.Queue()
         self._task = asyncio.create_task(self._collect())
 
@@ -133,26 +135,18 @@ class _Range:
                 await asyncio.sleep(random.uniform(longest / 10, longest))  # noqa: S311 - no secret
 
     async def _read_once(self) -> None:
-        """Read on until the end, or until the connection breaks."""
+        """Read on until the end, or until the connection breaks; what came before that is kept."""
         body, self._body = self._body, None
         with closing(body or await self._download.body(self._start, self._end)) as opened:
             while self._start < self._end:
-                wanted = min(CHUNK_BYTES, self._end - self._start)
-                chunk = await _exactly(opened, wanted)
-                self._start += len(chunk)
-                self._chunks.put_nowait(chunk)
-
-
-async def _exactly(body: Any, wanted: int) -> bytes:
-    """So many bytes. Raises ConnectionError if the body ends before."""
-    pieces: list[bytes] = []
-    while wanted:
-        piece = await body.read(wanted)
-        if not piece:
-            raise ConnectionError("the answer was cut short")
-        pieces.append(piece)
-        wanted -= len(piece)
-    return b"".join(pieces)
+                piece = await opened.read(min(CHUNK_BYTES - len(self._held), self._end - self._start))
+                if not piece:
+                    raise ConnectionError("the answer was cut short")
+                self._held += piece
+                self._start += len(piece)
+                if len(self._held) == CHUNK_BYTES or self._start == self._end:
+                    self._chunks.put_nowait(bytes(self._held))
+                    self._held.clear()
 
 
 def _whole_size(answer: Any, bucket: Bucket) -> int:
