@@ -16,7 +16,7 @@ from runners.agent.samples import SAMPLE_SECONDS, Sampler
 from runners.agent.streams import Progress, Results
 from runners.agent.uploads import BadFile, Uploader
 from runners.process.framing import Decoder, FramingError
-from visionmesh.v1 import process_pb2, progress_pb2
+from visionmesh.v1 import process_pb2, progress_pb2, result_pb2
 
 LOGS_GIVE_WAY = 0.5
 """Pressure from which log lines are dropped and counted."""
@@ -88,13 +88,24 @@ class Pump:
             case "progress":
                 await self._update(event.progress)
             case "result" if event.result.WhichOneof("item") not in (None, "artifact"):
-                await self._results.put(fitting_result(event.result))
+                await self._result(event.result)
             case "file":
                 self._file(event.file)
             case "ended":
                 self.said = event.ended
             case other:
                 self._log.warning("event of the job process ignored", event=other)
+
+    async def _result(self, item: result_pb2.ResultItem) -> None:
+        """Pass on a result; a prediction when the files before it, which it may name, are in the store.
+
+        A later attempt goes on behind the last prediction that is stored, and makes no file anew.
+        """
+        if item.HasField("prediction"):
+            await self._uploader.idle()
+            if self._uploader.failure:
+                return  # the attempt fails for it, and another will predict this image
+        await self._results.put(fitting_result(item))
 
     async def _update(self, update: progress_pb2.ProgressUpdate) -> None:
         kind = update.WhichOneof("update") or ""

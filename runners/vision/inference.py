@@ -1,7 +1,6 @@
 """The loop over the images of an inference job, whatever looks at them."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -14,6 +13,7 @@ from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped
 from runners.vision import images, overlays
 from runners.vision.images import ImageFile
+from visionmesh.inference_totals import InferenceTotals
 from visionmesh.names import artifact_name
 from visionmesh.v1 import process_pb2, result_pb2, vision_pb2
 
@@ -26,7 +26,7 @@ class Predictor(Protocol):
 
 
 class Inference:
-    """Goes through the images batch by batch, and keeps the totals.
+    """Goes through the images batch by batch, and keeps the totals of this attempt.
 
     One event per image, in order of index, as soon as it is made. An image that cannot be read is an
     error entry. What leaves other files behind than this does overrides `keep`.
@@ -42,11 +42,7 @@ class Inference:
     ) -> None:
         self._environment, self._predictor, self._listed = environment, predictor, listed
         self._emitter, self._commands = emitter, commands
-        self._dimension = 0
-        self._failed = 0
-        self._predicted = 0
-        self._inference_ms = 0.0
-        self._per_class: Counter[str] = Counter()
+        self._totals = InferenceTotals()
         self._began = time.monotonic()
 
     def run(self) -> None:
@@ -58,10 +54,10 @@ class Inference:
                 self._commands.poll()
                 self._batch(todo[start : start + size])
         except Stopped:
-            self._emitter.inference_result(self._totals())
+            self._emitter.inference_result(self._totals.result())
             raise
         self._emitter.stage(vision_pb2.STAGE_FINISHING)
-        self._emitter.inference_result(self._totals())
+        self._emitter.inference_result(self._totals.result())
 
     def _batch(self, batch: list[ImageFile]) -> None:
         pixels: dict[int, np.ndarray] = {}
@@ -76,17 +72,10 @@ class Inference:
             prediction = broken.get(image.index) or found[image.index]
             prediction.index, prediction.image_uri = image.index, image.uri
             if image.index in found:
-                self._count(prediction)
                 self.keep(pixels[image.index], prediction)
+            self._totals.add(prediction)
             self._emitter.prediction(prediction)
-        self._failed += len(broken)
         self._tell_progress()
-
-    def _count(self, prediction: result_pb2.ImagePrediction) -> None:
-        self._predicted += 1
-        self._inference_ms += prediction.timings.inference_ms
-        self._per_class.update(detection.class_name for detection in prediction.detections)
-        self._per_class.update("face" for _ in prediction.faces)
 
     def keep(self, pixels: np.ndarray, prediction: result_pb2.ImagePrediction) -> None:
         """Leave the files of an image behind, named in its prediction."""
@@ -105,7 +94,7 @@ class Inference:
 
     def keep_vector(self, embedding: result_pb2.Embedding, name: str) -> None:
         """Leave a vector in a file; its numbers stay in the prediction only if that was asked for."""
-        self._dimension = len(embedding.values)
+        embedding.dimension = len(embedding.values)
         _write_vector(self._environment.output_path / name, embedding.values)
         kind = result_pb2.ARTIFACT_KIND_EMBEDDING
         embedding.artifact = self.publish(name, kind, "application/octet-stream")
@@ -119,21 +108,10 @@ class Inference:
         return artifact_name(self._environment.job_id, name)
 
     def _tell_progress(self) -> None:
-        now_done = self._predicted + self._failed
+        now_done = self._totals.images
         done, total = self._environment.first_image_index + now_done, len(self._listed)
         seconds = time.monotonic() - self._began
-        self._emitter.images(done, total, self._failed, seconds / now_done * (total - done))
-
-    def _totals(self) -> result_pb2.InferenceResult:
-        """Of this attempt: predictions of earlier ones are in the store, not here."""
-        return result_pb2.InferenceResult(
-            total_images=self._predicted + self._failed,
-            failed_images=self._failed,
-            total_inference_time_ms=self._inference_ms,
-            avg_inference_time_ms=self._inference_ms / self._predicted if self._predicted else 0.0,
-            detections_per_class=self._per_class,
-            embedding_dimension=self._dimension,
-        )
+        self._emitter.images(done, total, self._totals.failed, seconds / now_done * (total - done))
 
 
 def _write_vector(path: Path, values: Sequence[float]) -> None:

@@ -91,8 +91,8 @@ class GroupCommitter:
                 except MeshError as error:
                     outcomes.append(error)
             await _insert(change, found)
-            for job_id, last in found.resumed.items():
-                totals = await over_all_attempts(change.connection, job_id, last)
+            for job_id in found.resumed:
+                totals = await over_all_attempts(change.connection, job_id)
                 keep_summary(records[job_id], result_pb2.ResultItem(inference=totals))
         return outcomes
 

@@ -113,8 +113,8 @@ class Found:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
-    resumed: dict[str, result_pb2.InferenceResult] = field(default_factory=dict)
-    """Totals, by job, of attempts that went on where an earlier one ended."""
+    resumed: set[str] = field(default_factory=set)
+    """Jobs whose totals come from an attempt that went on where an earlier one ended."""
     known_images: set[tuple[str, int]] = field(default_factory=set)
     """(job, image index) of predictions that are stored already."""
 
@@ -354,7 +354,7 @@ def _apply_item(record: JobRecord, item: result_pb2.ResultItem, now: datetime, f
         case _:
             keep_summary(record, item)
             if item.HasField("inference") and record.job.attempt > 1:
-                found.resumed[record.id] = item.inference
+                found.resumed.add(record.id)
 
 
 def _keep_artifact(record: JobRecord, artifact: result_pb2.Artifact, now: datetime, found: Found) -> None:

@@ -103,6 +103,18 @@ class Plain(Framework):
                 )
         emitter.inference_result(result_pb2.InferenceResult(total_images=len(lines)))
 
+    def draw(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
+        """Predict on each image, and leave a picture of each."""
+        lines = environment.image_paths.read_text().splitlines()
+        for index in range(environment.first_image_index, len(lines)):
+            (environment.output_path / f"{index}.jpg").write_bytes(b"picture %d" % index)
+            file = process_pb2.OutputFile(path=f"{index}.jpg", artifact=f"overlays/{index}.jpg")
+            file.kind, file.content_type = result_pb2.ARTIFACT_KIND_OVERLAY, "image/jpeg"
+            emitter.file(file)
+            drawn = f"jobs/{environment.job_id}/artifacts/{file.artifact}"
+            emitter.prediction(result_pb2.ImagePrediction(index=index, overlay_artifact=drawn))
+        emitter.inference_result(result_pb2.InferenceResult(total_images=len(lines)))
+
     def wait(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Run until stopped, then leave a checkpoint."""
         emitter.stage(vision_pb2.STAGE_TRAINING)

@@ -322,14 +322,14 @@ def training(model: str = "epochs", epochs: int = 3, seed: int = 0) -> runner_pb
     return runner_pb2.Assignment(job=job_pb2.Job(name=JOB, train=spec), attempt=1, dataset=dataset)
 
 
-def inference(count: int) -> runner_pb2.Assignment:
+def inference(count: int, model: str = "predict") -> runner_pb2.Assignment:
     images = [
         runner_pb2.ObjectInput(
             uri=f"file:///store/i/{n}.jpg", size_bytes=n + 1, sha256=sha256(b"i" * (n + 1))
         )
         for n in range(count)
     ]
-    spec = job_pb2.InferSpec(model="predict", checkpoint="uploads/u")
+    spec = job_pb2.InferSpec(model=model, checkpoint="uploads/u")
     return runner_pb2.Assignment(job=job_pb2.Job(name=JOB, infer=spec), attempt=1, images=images)
 
 
@@ -584,6 +584,23 @@ async def test_an_upload_is_tried_again_until_the_store_takes_it(mesh):
     assign(scheduler, training(epochs=1))
     assert outcome(await scheduler.ended()) == ("SUCCEEDED", "UNSPECIFIED")
     assert scheduler.stored == {"last.pt": [b"epoch 1" * 100_000]}
+
+
+async def test_a_prediction_is_told_when_the_picture_that_it_names_is_stored(mesh):
+    scheduler = mesh.scheduler
+    scheduler.store_refusals = [MeshError(grpc.StatusCode.UNAVAILABLE, Reason.UNAVAILABLE, "away")] * 3
+    assign(scheduler, inference(3, "draw"))
+    assert outcome(await scheduler.ended()) == ("SUCCEEDED", "UNSPECIFIED")
+    told = [item.WhichOneof("item") for item in scheduler.results.messages]
+    assert told == [*["artifact", "prediction"] * 3, "inference"]
+
+
+async def test_an_image_whose_picture_is_refused_is_left_to_another_attempt(mesh):
+    scheduler = mesh.scheduler
+    scheduler.store_refusals = [MeshError(grpc.StatusCode.INVALID_ARGUMENT, Reason.BAD_URI, "never")]
+    assign(scheduler, inference(3, "draw"))
+    assert outcome(await scheduler.ended()) == ("FAILED", "INFRASTRUCTURE")
+    assert scheduler.items("prediction") == []
 
 
 async def test_a_job_process_cannot_end_its_attempt_or_publish_foreign_files(mesh):

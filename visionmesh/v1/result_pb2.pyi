@@ -324,8 +324,11 @@ class Embedding(_message.Message):
 
     VALUES_FIELD_NUMBER: _builtins.int
     ARTIFACT_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
     artifact: _builtins.str
     """The same in the store as NumPy file (float32, shape [dimension])."""
+    dimension: _builtins.int
+    """How many components it has, whether or not they are here."""
     @_builtins.property
     def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
         """Its components, 512 of them with the default models; empty unless the job
@@ -337,10 +340,11 @@ class Embedding(_message.Message):
         *,
         values: _abc.Iterable[_builtins.float] | None = ...,
         artifact: _builtins.str = ...,
+        dimension: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact", b"artifact", "dimension", b"dimension", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
