@@ -1,13 +1,14 @@
-"""What a training's next attempt is given: the last resumable checkpoint of this very job."""
+"""What the next attempt is given: a training's last resumable checkpoint, an inference's place."""
 
 import hashlib
 from collections.abc import Callable
 
 import pytest
+from google.rpc import status_pb2
 from live_scheduler import Mesh
 from runner_double import RunnerDouble, ended, epoch
 
-from visionmesh.v1 import job_pb2, result_pb2, runner_pb2
+from visionmesh.v1 import dataset_pb2, job_pb2, result_pb2, runner_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -104,3 +105,39 @@ async def test_the_weights_that_the_job_names_come_along(
         found = await runner.fetch(second.job.name, 2, *uris)
         assert sorted(found.values()) == [b"epoch 1", b"pretrained"]
         await progress.send(ended())
+
+
+async def test_totals_are_those_of_all_attempts_even_if_nothing_was_left_to_do(
+    mesh: Mesh, framework: str, dataset: dataset_pb2.Dataset
+) -> None:
+    images = job_pb2.ImageSource(dataset_images=job_pb2.DatasetImages(dataset=dataset.name, split="train"))
+    weights = await mesh.upload("weights.pt", b"weights")
+    spec = job_pb2.EmbedFacesSpec(embedding_checkpoint=weights.name)
+    spec.detection.images.CopyFrom(images)
+    created = await mesh.create(quick(job_pb2.Job(framework=framework, embed_faces=spec)))
+    async with mesh.runner(framework) as runner:
+        first, progress = await runner.start()
+        stream = await runner.results(created.name, 1)
+        predictions = [_faces(index) for index in range(len(first.images))]
+        predictions[1] = result_pb2.ImagePrediction(index=1, error=status_pb2.Status(code=3))
+        await stream.send(*(result_pb2.ResultItem(prediction=each) for each in predictions))
+        stream.close()
+        await progress.send(ended("FAILED", "INFRASTRUCTURE", results_number=len(predictions)))
+        _, progress = await runner.start()
+        stream = await runner.results(created.name, 2)
+        await stream.send(result_pb2.ResultItem(inference=result_pb2.InferenceResult()))
+        await progress.send(ended(results_number=1))
+    totals = (await mesh.client.job(created.name).result()).inference
+    count = len(predictions)
+    assert (totals.total_images, totals.failed_images) == (count, 1)
+    assert totals.total_inference_time_ms == pytest.approx(2.0 * (count - 1))
+    assert totals.avg_inference_time_ms == pytest.approx(2.0)
+    assert totals.detections_per_class == {"face": 2 * (count - 1)}
+    assert totals.embedding_dimension == 512
+
+
+def _faces(index: int) -> result_pb2.ImagePrediction:
+    """Two faces, whose vectors are in the store only."""
+    faces = [result_pb2.Face(face_index=n, embedding=result_pb2.Embedding(dimension=512)) for n in range(2)]
+    timings = result_pb2.Timings(inference_ms=2)
+    return result_pb2.ImagePrediction(index=index, width=32, height=32, faces=faces, timings=timings)
