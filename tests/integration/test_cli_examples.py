@@ -57,6 +57,12 @@ def test_help_shows_an_example_that_a_test_runs(path: str) -> None:
         assert all(f'"{example}"' in test.read_text() for example in examples), test
 
 
+@pytest.fixture(scope="module")
+def mesh_settings() -> dict[str, object]:
+    """With a media store, which nobody asks here: this runner fetches no images."""
+    return {"bookmark_seconds": 0.2, "media_store_url": "http://127.0.0.1:9"}
+
+
 def unfinished(example: str) -> bool:
     """Whether the example is about a job that has not ended."""
     return example.startswith("vmesh cancel")

@@ -71,6 +71,7 @@ command(
     _submit_commands.infer,
     "vmesh infer --checkpoint train-7k3m9q2x --images ./photos --save-overlays",
     "vmesh infer --checkpoint jobs/train-7k3m9q2x/artifacts/best --images shapes:test",
+    "vmesh infer --checkpoint train-7k3m9q2x --media 4711 --media 4712",
     panel=_SUBMIT,
 )
 command(
@@ -157,6 +158,7 @@ command(
     media,
     _media_commands.list_,
     "vmesh media list",
+    "vmesh media list 4711 4712",
     "vmesh media list --state failed -o jsonl",
     name="list",
 )
