@@ -89,6 +89,8 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         values["max_detections"] = spec.max_faces
     if kind in BATCH_SIZES:
         values.setdefault("batch_size", BATCH_SIZES[kind])
+    if isinstance(spec, job_pb2.InferSpec):
+        values["prompts"] = tuple(spec.prompts)
     return JobEnvironment(
         kind=kind,
         job_id=names.job_id(assignment.job.name),

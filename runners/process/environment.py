@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+
 from runners.process.errors import UserError
+from visionmesh.v1 import job_pb2
 
 KINDS = ("train", "validate", "infer", "embed", "detect_faces", "embed_faces")
 """Kinds of jobs."""
@@ -125,6 +128,9 @@ class JobEnvironment:
     save_crops: bool = True
     """Keep a picture of each face (SAVE_CROPS)."""
 
+    prompts: tuple[job_pb2.Prompt, ...] = ()
+    """What a promptable model is to outline (PROMPTS, a JSON list); everything that it finds by default."""
+
     save_overlays: bool = False
     """Draw predictions into copies of the images (SAVE_OVERLAYS)."""
 
@@ -183,6 +189,8 @@ def _format(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, Mapping):
         return json.dumps(dict(value))
+    if isinstance(value, tuple):
+        return json.dumps([MessageToDict(item, preserving_proto_field_name=True) for item in value])
     return str(value)
 
 
@@ -249,6 +257,14 @@ def _object(text: str) -> dict[str, Any]:
     return value
 
 
+def _prompts(text: str) -> tuple[job_pb2.Prompt, ...]:
+    try:
+        return tuple(ParseDict(entry, job_pb2.Prompt()) for entry in json.loads(text))
+    except (ValueError, TypeError, ParseError) as error:
+        wanted = '[{"box": {"x_min": 10, "y_min": 20, "x_max": 90, "y_max": 80}}]'
+        raise ValueError(f"a JSON list of prompts such as {wanted} ({error})") from None
+
+
 class _Variable(NamedTuple):
     field: str
     names: tuple[str, ...]
@@ -287,6 +303,7 @@ _VARIABLES = (
     _Variable("embedding_model_name", ("EMBEDDING_MODEL",), _text),
     _Variable("embedding_checkpoint_path", ("EMBEDDING_CHECKPOINT_PATH",), Path),
     _Variable("save_crops", ("SAVE_CROPS",), _switch),
+    _Variable("prompts", ("PROMPTS",), _prompts),
     _Variable("save_overlays", ("SAVE_OVERLAYS",), _switch),
     _Variable("hyperparameters", ("HYPERPARAMETERS",), _object),
     _Variable("resume", ("RESUME",), _switch),

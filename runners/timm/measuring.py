@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from runners.process.rates import Rate
+from runners.pytorch import classification
 from visionmesh.v1 import result_pb2
 
 _TOP = 5
@@ -36,46 +37,17 @@ class Tally:
 
     def metrics(self) -> dict[str, float]:
         """By canonical name; precision and recall are means over the classes that the split shows."""
-        right, shown = self.counts.diagonal().double(), self.counts.sum(dim=0).double()
-        said = self.counts.sum(dim=1).double()
-        there = shown > 0
         images = max(self._images, 1)
         return {
             "val_loss": self._loss / images,
-            "accuracy_top1": float(right.sum()) / images,
+            "accuracy_top1": float(self.counts.diagonal().sum()) / images,
             "accuracy_top5": self._top / images,
-            "precision": float((right / said.clamp(min=1))[there].mean()) if there.any() else 0.0,
-            "recall": float((right / shown.clamp(min=1))[there].mean()) if there.any() else 0.0,
+            **classification.precision_and_recall(self.counts.numpy()),
         }
 
     def result(self, class_names: tuple[str, ...]) -> result_pb2.ValidationResult:
         """All of it, per class and as a confusion matrix without pictures."""
-        counts = self.counts
-        return result_pb2.ValidationResult(
-            metrics=self.metrics(),
-            per_class=[
-                result_pb2.ClassMetrics(
-                    class_id=number,
-                    class_name=name,
-                    images=int(counts[:, number].sum()),
-                    instances=int(counts[:, number].sum()),
-                    metrics={
-                        "precision": _share(counts[number, number], counts[number].sum()),
-                        "recall": _share(counts[number, number], counts[:, number].sum()),
-                    },
-                )
-                for number, name in enumerate(class_names)
-            ],
-            confusion_matrix=result_pb2.ConfusionMatrix(
-                labels=class_names, counts=counts.double().flatten().tolist()
-            ),
-            images=self._images,
-            instances=self._images,
-        )
-
-
-def _share(part: torch.Tensor, whole: torch.Tensor) -> float:
-    return float(part) / float(whole) if whole else 0.0
+        return classification.result(self.counts.numpy(), self.metrics(), class_names)
 
 
 def measure(

@@ -11,7 +11,12 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils.torch_utils import strip_optimizer
 
 from runners.process.errors import UserError
+from runners.ultralytics import sam
+from runners.ultralytics.models import TASKS
 from runners.ultralytics.safety import refuse_unsafe, unusable
+
+_FAMILIES = {"RTDETRDetectionModel": "rtdetr", "WorldModel": "world"}
+"""By class of the model; the others are YOLO."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,12 @@ class Checkpoint:
     content: Mapping[str, Any]
     """What else the file holds: epoch, optimizer, train_args, train_results, …."""
 
+    task: str
+    """detect, segment, classify, pose or obb."""
+
+    family: str
+    """As in models.Model: which of ultralytics' classes work with it."""
+
     @property
     def is_resumable(self) -> bool:
         """Whether optimizer and epoch are inside."""
@@ -38,22 +49,43 @@ class Checkpoint:
         return int(self.content.get("epoch", -1)) + 1
 
     @property
-    def image_size(self) -> int | None:
-        """Side of the network input that it was trained with; None if it does not say."""
+    def image_size(self) -> int:
+        """Side of the network input that it was trained with, or that its kind is made for."""
         size = (self.content.get("train_args") or {}).get("imgsz")
-        return int(size) if isinstance(size, int | float) else None
+        if isinstance(size, int | float):
+            return int(size)
+        if self.family == "sam":
+            return sam.IMAGE_SIZE
+        return 224 if self.task == "classify" else 640
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """By class id."""
-        names = self.model.names
+        names = getattr(self.model, "names", ())  # SAM knows none
         return tuple(names[index] for index in sorted(names)) if isinstance(names, dict) else tuple(names)
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """In order; empty where it has no names or no keypoints."""
+        by_class = getattr(self.model, "kpt_names", None)
+        names = tuple(str(name) for name in next(iter((by_class or {}).values()), ()))
+        numbers = tuple(map(str, range(len(names))))  # which ultralytics gives to those without names
+        return () if names == numbers else names
+
+    def check_task(self, wanted: str | None) -> None:
+        """Raise UserError if it is made for another task than the one that is wanted, if any is."""
+        if wanted is not None and wanted != self.task:
+            raise UserError(
+                f"{self.path.name} is made for {self.task}, not for {wanted}. Leave the task out, or use a "
+                f"checkpoint for {wanted}.",
+                reason="UNSUPPORTED",
+            )
 
 
 def load(path: Path | None, work: Path) -> Checkpoint:
-    """Load a detector, having refused unopened what could execute code.
+    """Load a checkpoint, having refused unopened what could execute code.
 
-    Raises UserError if it is absent, not such a checkpoint, or made for another task.
+    Raises UserError if it is absent, or not one that can be used here.
     """
     if path is None or not path.is_file():
         where = "not set" if path is None else f"{str(path)!r}, which is no file"
@@ -63,13 +95,16 @@ def load(path: Path | None, work: Path) -> Checkpoint:
         )
     refuse_unsafe(path)
     file = _with_suffix(path.absolute(), work)
+    segment_anything = sam.load(file)
+    if segment_anything is not None:
+        return Checkpoint(file, segment_anything, {}, "segment", "sam")
     try:
         model, content = load_checkpoint(str(file))
     except (TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise unusable(path, str(error)) from error
-    if model.task != "detect":
-        raise UserError(f"{path.name} is made for {model.task}, not for detect. Use another checkpoint.")
-    return Checkpoint(file, model, content)
+    if model.task not in TASKS:
+        raise unusable(path, f"it is made for {model.task}, and tasks here are {', '.join(TASKS)}")
+    return Checkpoint(file, model, content, model.task, _FAMILIES.get(type(model).__name__, "yolo"))
 
 
 def write_best(source: Path, target: Path) -> None:

@@ -7,29 +7,40 @@ and a data.yaml that we write, and copies of what it would rewrite.
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from runners.process.errors import UserError
 from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
 from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.report import DatasetReport
+
+# What a line of a label file says after the class.
+_FORMS = {
+    "detect": "x_center y_center width height",
+    "segment": "x1 y1 x2 y2 x3 y3 …",
+    "pose": "x_center y_center width height x1 y1 visible1 …",
+    "obb": "x1 y1 x2 y2 x3 y3 x4 y4",
+}
 
 
 @dataclass(frozen=True)
 class Dataset:
     """A dataset that was found to be in order."""
 
-    data_yaml: Path
-    """What ultralytics reads."""
+    source: Path
+    """What ultralytics reads: a data.yaml, or the folder above the splits for classify."""
 
     class_names: tuple[str, ...]
     """By class id."""
 
 
-def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset:
-    """Check `folder`, and make a view of it below `work` in which `splits` are there and labelled.
+def prepare(folder: Path | None, work: Path, splits: tuple[str, ...], task: str) -> Dataset:
+    """Check `folder`, and make a view of it below `work` in which `splits` are there and labelled for `task`.
 
     Raises UserError that names file and line of what is wrong.
     """
@@ -41,33 +52,56 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...]) -> Dataset
     layout = format_of(folder)
     report = layout.check(folder)
     refuse_problems(report)
-    refuse_other_task(report, "detect")
+    refuse_other_task(report, task)
     for split in splits:
-        add = f"Add images/{split} and labels/{split}."
-        lines = "with one line per object: class x_center y_center width height."
-        refuse_unlabelled(report, split, add, f"Add labels/{split}/*.txt {lines}")
+        refuse_unlabelled(report, split, *_how_to(split, task))
     view = work / "dataset"
     shutil.rmtree(view, ignore_errors=True)  # a killed attempt may have left it
-    lists = {split: str(_make_split(layout, folder.absolute(), view, split)) for split in splits}
     # ultralytics wants both, even to measure on a third.
-    lists.setdefault("train", lists[splits[0]])
-    lists.setdefault("val", lists[splits[0]])
-    data = {"path": str(view), **lists, "names": dict(enumerate(report.class_names))}
+    shown = {"train": splits[0], "val": splits[0]} | {split: split for split in splits}
+    make = _classes if task == "classify" else _labelled
+    source = make(layout, folder.absolute(), view, shown, report, task)
+    return Dataset(source, tuple(report.class_names))
+
+
+def _how_to(split: str, task: str) -> tuple[str, str]:
+    """How a split is added, and how it is labelled."""
+    if task == "classify":
+        add = f"Add {split}/CLASS/ folders of images."
+        return add, add
+    lines = f"with one line per object: class {_FORMS[task]}."
+    return f"Add images/{split} and labels/{split}.", f"Add labels/{split}/*.txt {lines}"
+
+
+def _labelled(
+    layout: Format, folder: Path, view: Path, shown: Mapping[str, str], report: DatasetReport, task: str
+) -> Path:
+    """Make a view with label files; its data.yaml."""
+    lists = {split: str(_make_split(layout, folder, view, split, task)) for split in set(shown.values())}
+    data: dict[str, Any] = {
+        "path": str(view),
+        **{split: lists[there] for split, there in shown.items()},
+        "names": dict(enumerate(report.class_names)),
+    }
+    if task == "pose" and report.keypoint_shape is not None:
+        data["kpt_shape"] = list(report.keypoint_shape)
+        # Who does not know which point is which in a mirror must not flip: ultralytics does not, without it.
+        if report.flip_indices:
+            data["flip_idx"] = list(report.flip_indices)
+        if report.keypoint_names:
+            names = report.keypoint_names
+            data["kpt_names"] = {number: [*names] for number in range(len(report.class_names))}
     data_yaml = view / "data.yaml"
     data_yaml.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
-    return Dataset(data_yaml, tuple(report.class_names))
+    return data_yaml
 
 
-def _make_split(layout: Format, folder: Path, view: Path, split: str) -> Path:
+def _make_split(layout: Format, folder: Path, view: Path, split: str, task: str) -> Path:
     """Put the split's images and labels into `view`; the path of a text file that lists the images."""
     listed = []
-    for image, inner, labels in layout.labelled_images(folder, split, "detect"):
+    for image, inner, labels in layout.labelled_images(folder, split, task):
         link = view / "images" / split / inner
-        link.parent.mkdir(parents=True, exist_ok=True)
-        if _is_cut_jpeg(image):
-            shutil.copyfile(image, link)
-        else:
-            link.symlink_to(image)
+        _show(image, link)
         if labels is not None:
             label = (view / "labels" / split / inner).with_suffix(".txt")
             label.parent.mkdir(parents=True, exist_ok=True)
@@ -76,6 +110,29 @@ def _make_split(layout: Format, folder: Path, view: Path, split: str) -> Path:
     listing = view / f"{split}.txt"
     listing.write_text("".join(f"{path}\n" for path in listed))
     return listing
+
+
+def _classes(
+    layout: Format, folder: Path, view: Path, shown: Mapping[str, str], report: DatasetReport, task: str
+) -> Path:
+    """Make a view of folders by class, all there in every split: ultralytics numbers them by name."""
+    for split, there in shown.items():
+        places = [view / split / name for name in report.class_names]
+        for place in places:
+            place.mkdir(parents=True)
+        for number, (image, _, label) in enumerate(layout.labelled_images(folder, there, task)):
+            if label is not None:
+                _show(image, places[int(label)] / f"{number:08}{image.suffix}")
+    return view
+
+
+def _show(image: Path, link: Path) -> None:
+    """Link to an image, or copy it where ultralytics would rewrite it."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if _is_cut_jpeg(image):
+        shutil.copyfile(image, link)
+    else:
+        link.symlink_to(image)
 
 
 def _is_cut_jpeg(path: Path) -> bool:

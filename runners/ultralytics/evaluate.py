@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from runners.ultralytics.checkpoints import Checkpoint
     from runners.ultralytics.validator import Measuring
 
-_PER_CLASS = ("precision", "recall", "mAP50", "mAP50-95")
-
 
 def evaluate(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
     """Measure by `environment`, and leave pictures of the confusion matrix below its output path."""
     from runners.pytorch import confusion
     from runners.ultralytics import checkpoints
 
-    emitter.stage(vision_pb2.STAGE_STARTING, "checking the dataset")
     work = environment.output_path.absolute() / "work"
     try:
-        data = dataset.prepare(environment.dataset_path, work, (environment.split,))
-        commands.poll()
+        emitter.stage(vision_pb2.STAGE_STARTING)
         emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
         checkpoint = checkpoints.load(environment.checkpoint_path, work)
+        checkpoint.check_task(environment.task)
+        refuse_promptable(checkpoint)
+        commands.poll()
+        data = dataset.prepare(environment.dataset_path, work, (environment.split,), checkpoint.task)
         _compare_classes(checkpoint.class_names, data.class_names, emitter)
         emitter.stage(vision_pb2.STAGE_VALIDATING, environment.split)
         result = measure(environment, checkpoint, data, environment.split, device, work, emitter, commands)
@@ -58,13 +58,13 @@ def measure(
 ) -> result_pb2.ValidationResult:
     """Measure `checkpoint` on one split. Raises Stopped within a batch of a stop."""
     from runners.pytorch import threads
-    from runners.ultralytics.validator import Measuring
+    from runners.ultralytics.validator import VALIDATORS
 
     progress = _Progress(environment.batch_size, emitter, commands)
     callbacks: dict[str, list[Callable[[Any], None]]] = defaultdict(list)
     callbacks["on_val_start"].append(lambda _: threads.use(environment.cpu_threads))
     callbacks["on_val_batch_end"].append(progress.batch_done)
-    validator = Measuring(
+    validator = VALIDATORS[checkpoint.family, checkpoint.task](
         _arguments(environment, checkpoint, data, split, device, work),
         callbacks,
         confidence=environment.confidence_threshold,
@@ -100,13 +100,13 @@ def _arguments(
     work: Path,
 ) -> dict[str, Any]:
     chosen: dict[str, Any] = {
-        "task": "detect",
+        "task": checkpoint.task,
         "mode": "val",
         "model": str(checkpoint.path),
-        "data": str(data.data_yaml),
+        "data": str(data.source),
         "split": split,
         "batch": environment.batch_size,
-        "imgsz": environment.image_size or checkpoint.image_size or 640,
+        "imgsz": environment.image_size or checkpoint.image_size,
         "device": device,
         "iou": environment.iou_threshold,
         "max_det": environment.max_detections,
@@ -123,16 +123,21 @@ def _arguments(
 def _result(
     environment: JobEnvironment, validator: "Measuring", measured: dict[str, float]
 ) -> result_pb2.ValidationResult:
+    from runners.pytorch import classification
+
     names = [validator.names[index] for index in range(len(validator.names))]
-    found = validator.metrics
     measured.pop("fitness", None)
+    if validator.args.task == "classify":
+        averages = classification.precision_and_recall(validator.matrix)
+        return classification.result(validator.matrix, metrics.canonical(measured) | averages, names)
+    found = validator.metrics
     per_class = [
         result_pb2.ClassMetrics(
             class_id=int(class_id),
             class_name=names[int(class_id)],
             images=int(found.nt_per_image[class_id]),
             instances=int(found.nt_per_class[class_id]),
-            metrics=dict(zip(_PER_CLASS, map(float, found.class_result(row)), strict=True)),
+            metrics=metrics.canonical(dict(zip(found.keys, found.class_result(row), strict=True))),
         )
         for row, class_id in enumerate(found.ap_class_index)
     ]
@@ -141,13 +146,23 @@ def _result(
         per_class=per_class,
         confusion_matrix=result_pb2.ConfusionMatrix(
             labels=[*names, "background"],
-            counts=validator.matrix.matrix.flatten().tolist(),
+            counts=validator.matrix.flatten().tolist(),
             confidence_threshold=environment.confidence_threshold,
             iou_threshold=environment.iou_threshold,
         ),
         images=int(validator.seen),
         instances=int(found.nt_per_class.sum()),
     )
+
+
+def refuse_promptable(checkpoint: "Checkpoint") -> None:
+    """Raise UserError if it is one of SAM, which knows no classes to be measured or trained."""
+    if checkpoint.family == "sam":
+        raise UserError(
+            f"{checkpoint.path.name} is one of SAM: it outlines what prompts point at, and can neither be "
+            "trained nor measured here. Use it to infer.",
+            reason="UNSUPPORTED",
+        )
 
 
 def _compare_classes(model: tuple[str, ...], data: tuple[str, ...], emitter: Emitter) -> None:

@@ -7,7 +7,6 @@ from runners.framework import Framework
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
-from runners.process.errors import UserError
 from runners.ultralytics import isolation, manifest
 from visionmesh.v1 import runner_pb2
 
@@ -21,7 +20,7 @@ _HEAVY = (
 
 
 class Ultralytics(Framework):
-    """YOLO detectors by ultralytics (AGPL-3.0)."""
+    """YOLO, RT-DETR and SAM by ultralytics (AGPL-3.0)."""
 
     name = "ultralytics"
     packages = ("torch", "torchvision", "ultralytics", "numpy", "opencv-python", "opencv-python-headless")
@@ -49,11 +48,6 @@ class Ultralytics(Framework):
         self._isolate()
         from runners.ultralytics import evaluate, logs, predict, train
 
-        if environment.task not in (None, "detect"):
-            raise UserError(
-                f"This version trains and runs detectors; TASK is {environment.task!r}. Use detect.",
-                reason="UNSUPPORTED",
-            )
         work = {"train": train.train, "validate": evaluate.evaluate, "infer": predict.predict}
         with logs.to_emitter(emitter):
             work[environment.kind](environment, self.device(environment), emitter, commands)

@@ -6,21 +6,11 @@ from typing import Any
 from google.protobuf.json_format import ParseDict
 
 from runners.ultralytics import weights
+from runners.ultralytics.models import TASKS, models
 from visionmesh.v1 import runner_pb2, vision_pb2
-
-DEFAULT_MODEL = "yolo11n"
-"""Built where neither a model nor a checkpoint is named."""
 
 OURS = frozenset({"bn_momentum"})
 """Hyperparameters that ultralytics itself does not know."""
-
-# Millions of parameters of n, s, m, l, x with 80 classes, as each family's YAML states them.
-_FAMILIES = {
-    "yolov8": ("YOLOv8", (3.2, 11.2, 25.9, 43.7, 68.2)),
-    "yolo11": ("YOLO11", (2.6, 9.5, 20.1, 25.4, 57.0)),
-    "yolo26": ("YOLO26", (2.6, 10.0, 21.9, 26.3, 59.0)),
-}
-_SIZES = {"n": "nano", "s": "small", "m": "medium", "l": "large", "x": "extra large"}
 
 _FLOAT = runner_pb2.HYPERPARAMETER_TYPE_FLOAT
 _INT = runner_pb2.HYPERPARAMETER_TYPE_INT
@@ -91,26 +81,22 @@ def manifest() -> runner_pb2.FrameworkManifest:
         kinds=["train", "validate", "infer"],
         models=_models(),
         hyperparameters=_hyperparameters(),
-        tasks=[vision_pb2.TASK_DETECT],
+        tasks=[vision_pb2.Task.Value(f"TASK_{task.upper()}") for task in TASKS],
     )
-
-
-def model_names() -> list[str]:
-    """Names of the models that can be built."""
-    return [model.name for model in _models()]
 
 
 def _models() -> list[runner_pb2.ModelInfo]:
     return [
         runner_pb2.ModelInfo(
-            name=family + size,
-            tasks=[vision_pb2.TASK_DETECT],
-            description=f"{title} {_SIZES[size]}, random weights",
-            parameters_millions=millions,
-            pretrained=weights.are_published(family + size),
+            name=model.name,
+            tasks=[vision_pb2.Task.Value(f"TASK_{model.task.upper()}")],
+            description=model.title if model.is_promptable else f"{model.title}, random weights",
+            parameters_millions=model.parameters_millions,
+            kinds=["infer"] if model.is_promptable else [],
+            promptable=model.is_promptable,
+            pretrained=weights.are_published(model.name),
         )
-        for family, (title, parameters) in _FAMILIES.items()
-        for size, millions in zip(_SIZES, parameters, strict=True)
+        for model in models().values()
     ]
 
 

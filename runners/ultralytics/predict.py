@@ -8,12 +8,14 @@ from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.entry import run
 from runners.process.environment import JobEnvironment
+from runners.process.errors import UserError
 from runners.process.hyperparameters import with_types
 from runners.ultralytics import manifest
 from visionmesh.v1 import vision_pb2
 
 if TYPE_CHECKING:
     from runners.ultralytics.checkpoints import Checkpoint
+    from runners.vision.inference import Predictor
 
 
 def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
@@ -23,7 +25,7 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
     before it passes on.
     """
     from runners.pytorch import threads
-    from runners.ultralytics import checkpoints, predictor
+    from runners.ultralytics import checkpoints
     from runners.vision import images
     from runners.vision.inference import Inference
 
@@ -33,12 +35,27 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
     try:
         emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
         checkpoint = checkpoints.load(environment.checkpoint_path, work)
-        detector = predictor.Detector(checkpoint, _arguments(environment, checkpoint, device, work))
+        checkpoint.check_task(environment.task)
+        looking = _looking(environment, checkpoint, _arguments(environment, checkpoint, device, work))
         threads.use(environment.cpu_threads)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     emitter.stage(vision_pb2.STAGE_PREDICTING, f"{len(listed)} images")
-    Inference(environment, detector, listed, emitter, commands).run()
+    Inference(environment, looking, listed, emitter, commands).run()
+
+
+def _looking(environment: JobEnvironment, checkpoint: "Checkpoint", arguments: dict[str, Any]) -> "Predictor":
+    from runners.ultralytics import predictor, sam
+
+    if checkpoint.family == "sam":
+        return sam.Outliner(checkpoint.model, arguments, environment.prompts)
+    if environment.prompts:
+        raise UserError(
+            f"PROMPTS is set, and {checkpoint.path.name} takes none: it finds what it was trained for. "
+            "Leave the prompts out, or use a checkpoint of SAM or SAM 2.",
+            reason="UNSUPPORTED",
+        )
+    return predictor.Finder(checkpoint, arguments, environment.top_k)
 
 
 def _arguments(
@@ -48,7 +65,7 @@ def _arguments(
         "conf": environment.confidence_threshold,
         "iou": environment.iou_threshold,
         "max_det": environment.max_detections,
-        "imgsz": environment.image_size or checkpoint.image_size or 640,
+        "imgsz": environment.image_size or checkpoint.image_size,
         "device": device,
         "batch": environment.batch_size,
         "rect": True,

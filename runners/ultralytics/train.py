@@ -13,7 +13,8 @@ from runners.process.errors import Stopped, UserError
 from runners.process.hyperparameters import with_types
 from runners.pytorch.history import History
 from runners.pytorch.resuming import NOTHING_TO_RESUME, starting_point
-from runners.ultralytics import dataset, manifest, metrics
+from runners.ultralytics import dataset, manifest, metrics, models
+from runners.ultralytics.models import Model
 from visionmesh.v1 import progress_pb2, vision_pb2
 
 if TYPE_CHECKING:
@@ -29,12 +30,9 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     a partial result are published before it passes on.
     """
     emitter.stage(vision_pb2.STAGE_STARTING, "checking the dataset")
-    _check_primary_metric(environment)
     work = environment.output_path.absolute() / "work"
-    data = dataset.prepare(environment.dataset_path, work, ("train", "val"))
-    commands.poll()
     try:
-        _train(environment, device, data, work, emitter, commands)
+        _train(environment, device, work, emitter, commands)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -42,7 +40,6 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
 def _train(
     environment: JobEnvironment,
     device: str,
-    data: dataset.Dataset,
     work: Path,
     emitter: Emitter,
     commands: Commands,
@@ -54,7 +51,11 @@ def _train(
     environment, start = starting_point(
         environment, lambda path: checkpoints.load(path, work), _check_resumable, emitter
     )
-    primary_metric = environment.primary_metric or metrics.DEFAULT_METRIC
+    model = _model(environment, start)
+    _check_primary_metric(environment, model.task)
+    data = dataset.prepare(environment.dataset_path, work, ("train", "val"), model.task)
+    commands.poll()
+    primary_metric = environment.primary_metric or metrics.default_metric(model.task)
     history = History(primary_metric, environment.primary_metric_mode)
     if environment.resume:
         _read_past(start, history, work)
@@ -62,7 +63,7 @@ def _train(
     total = _total_epochs(environment, start)
     stopped_early = False
     if not (environment.resume and start is not None and start.epochs_completed >= total):
-        stopped_early = _fit(environment, device, data, work, start, reporter, emitter)
+        stopped_early = _fit(environment, device, model, data, work, start, reporter, emitter)
     elif start is not None:
         _finished_before(environment, start, history, emitter)
     _measure_best(environment, device, data, work, emitter, commands)
@@ -72,6 +73,7 @@ def _train(
 def _fit(
     environment: JobEnvironment,
     device: str,
+    model: Model,
     data: dataset.Dataset,
     work: Path,
     start: "Checkpoint | None",
@@ -79,7 +81,7 @@ def _fit(
     emitter: Emitter,
 ) -> bool:
     """The training itself; whether it ended because it no longer improved."""
-    training = _build(environment, device, data, work, start, reporter)
+    training = _build(environment, device, model, data, work, start, reporter)
     try:
         training.train()
     except Stopped:
@@ -97,15 +99,16 @@ def _fit(
 def _build(
     environment: JobEnvironment,
     device: str,
+    model: Model,
     data: dataset.Dataset,
     work: Path,
     start: "Checkpoint | None",
     reporter: "Reporter",
 ) -> "Training":
-    from runners.ultralytics.trainer import Training
+    from runners.ultralytics.trainer import TRAININGS
 
     hyperparameters = with_types(manifest.manifest(), environment.hyperparameters)
-    overrides = arguments(environment, device, data.data_yaml, work, hyperparameters)
+    overrides = arguments(environment, device, model, data.source, work, hyperparameters)
     if environment.resume and start is not None:
         overrides |= {"resume": str(start.path), "model": str(start.path)}
     elif start is not None and environment.model_name is None:
@@ -113,7 +116,7 @@ def _build(
     elif start is not None:
         overrides["pretrained"] = str(start.path)
     try:
-        return Training(
+        return TRAININGS[model.family, model.task](
             overrides,
             reporter.callbacks(),
             score=reporter.history.score,
@@ -124,15 +127,20 @@ def _build(
 
 
 def arguments(
-    environment: JobEnvironment, device: str, data_yaml: Path, work: Path, hyperparameters: dict[str, Any]
+    environment: JobEnvironment,
+    device: str,
+    model: Model,
+    source: Path,
+    work: Path,
+    hyperparameters: dict[str, Any],
 ) -> dict[str, Any]:
     """The job in ultralytics' words, for a training from scratch."""
     chosen: dict[str, Any] = {
-        "task": "detect",
+        "task": model.task,
         "mode": "train",
-        "model": f"{_model_name(environment)}.yaml",
+        "model": f"{model.name}.yaml",
         "pretrained": False,
-        "data": str(data_yaml),
+        "data": str(source),
         "epochs": environment.epochs,
         "batch": environment.batch_size,
         "device": device,
@@ -160,25 +168,40 @@ def arguments(
     return chosen
 
 
-def _model_name(environment: JobEnvironment) -> str:
-    name = environment.model_name or manifest.DEFAULT_MODEL
-    if name not in manifest.model_names():
-        import difflib
+def _model(environment: JobEnvironment, start: "Checkpoint | None") -> Model:
+    """What is to be trained: the model that is named, or that of the checkpoint, or the task's default."""
+    from runners.ultralytics.evaluate import refuse_promptable
 
-        nearest = difflib.get_close_matches(name, manifest.model_names(), n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    if start is not None:
+        start.check_task(environment.task)
+        refuse_promptable(start)
+    if environment.model_name is None or environment.resume:
+        if start is None:
+            return models.default(environment.task)
+        return Model(start.path.stem, start.family, start.task, "the checkpoint's")
+    model = models.model(environment.model_name)
+    if environment.task not in (None, model.task):
         raise UserError(
-            f"ultralytics has no model {name!r} here.{hint} It has: {', '.join(manifest.model_names())}.",
-            reason="UNKNOWN_MODEL",
+            f"{model.name} does {model.task}, not {environment.task}. Leave TASK out, or name another "
+            f"model, such as {models.default(environment.task).name!r}.",
+            reason="UNSUPPORTED",
         )
-    return name
-
-
-def _check_primary_metric(environment: JobEnvironment) -> None:
-    if (environment.primary_metric or metrics.DEFAULT_METRIC) not in metrics.PRIMARY_METRICS:
+    if model.is_promptable:
         raise UserError(
-            f"PRIMARY_METRIC is {environment.primary_metric!r}, which a detector does not have. "
-            f"Use one of {', '.join(metrics.PRIMARY_METRICS)}."
+            f"{model.name} is not trained here: it outlines what prompts point at. Train another model.",
+            reason="UNSUPPORTED",
+        )
+    if start is not None:
+        start.check_task(model.task)
+    return model
+
+
+def _check_primary_metric(environment: JobEnvironment, task: str) -> None:
+    known = metrics.primary_metrics(task)
+    if environment.primary_metric is not None and environment.primary_metric not in known:
+        raise UserError(
+            f"PRIMARY_METRIC is {environment.primary_metric!r}, which {task} does not have. "
+            f"Use one of {', '.join(known)}."
         )
 
 

@@ -1,12 +1,20 @@
-"""ultralytics' detection trainer, with the best epoch chosen by the job's primary metric."""
+"""ultralytics' trainers, with the best epoch chosen by the job's primary metric."""
 
 import csv
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.rtdetr.train import RTDETRTrainer
+from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.nn.tasks import WorldModel
 
 from runners.ultralytics.metrics import canonical
 
@@ -14,8 +22,8 @@ Callbacks = dict[str, list[Callable[[Any], None]]]
 """Functions by ultralytics' event names; each gets the trainer or validator."""
 
 
-class Training(DetectionTrainer):  # type: ignore[misc] # ultralytics has no types
-    """One training.
+class Training(BaseTrainer):  # type: ignore[misc] # ultralytics has no types
+    """One training, of whatever task: to be mixed with ultralytics' trainer for it.
 
     Not called a trainer: to classes of such names ultralytics attaches its own reporting.
     """
@@ -77,3 +85,64 @@ class Training(DetectionTrainer):  # type: ignore[misc] # ultralytics has no typ
             loader = getattr(self, name, None)
             if loader is not None and hasattr(loader, "close"):
                 loader.close()
+
+
+class _Detecting(Training, DetectionTrainer):  # type: ignore[misc] # as above, and below
+    """Boxes."""
+
+
+class _Segmenting(Training, SegmentationTrainer):  # type: ignore[misc]
+    """Masks."""
+
+
+class _Classifying(Training, ClassificationTrainer):  # type: ignore[misc]
+    """Classes of whole images."""
+
+
+class _Posing(Training, PoseTrainer):  # type: ignore[misc]
+    """Keypoints."""
+
+
+class _Turning(Training, OBBTrainer):  # type: ignore[misc]
+    """Turned boxes."""
+
+
+class _Querying(Training, RTDETRTrainer):  # type: ignore[misc]
+    """Boxes by RT-DETR."""
+
+
+class _FixedVocabulary(Training, DetectionTrainer):  # type: ignore[misc]
+    """Boxes by YOLO-World, whose classes are vectors.
+
+    ultralytics' trainer asks a text encoder for them, which is not to be had here: they are drawn by the
+    seed, or taken from the checkpoint where that has as many classes, and stay as they are.
+    """
+
+    def get_model(self, cfg: Any = None, weights: nn.Module | None = None, verbose: bool = True) -> nn.Module:
+        model: nn.Module = self.set_model_names_for_load(
+            WorldModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=verbose)
+        )
+        if weights is not None:
+            model.load(weights)
+            known = getattr(weights, "txt_feats", None)
+            if known is not None and known.shape[1] == self.data["nc"]:
+                model.txt_feats = known.detach().clone()
+        return model
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        batch = super().preprocess_batch(batch)
+        vectors: torch.Tensor = self.model.txt_feats
+        batch["txt_feats"] = vectors.to(self.device).expand(len(batch["img"]), -1, -1)
+        return batch
+
+
+TRAININGS: dict[tuple[str, str], type[Training]] = {
+    ("yolo", "detect"): _Detecting,
+    ("yolo", "segment"): _Segmenting,
+    ("yolo", "classify"): _Classifying,
+    ("yolo", "pose"): _Posing,
+    ("yolo", "obb"): _Turning,
+    ("rtdetr", "detect"): _Querying,
+    ("world", "detect"): _FixedVocabulary,
+}
+"""By family and task."""

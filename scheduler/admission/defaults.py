@@ -49,8 +49,8 @@ SPEC_DEFAULTS: dict[str, dict[str, object]] = {
 def with_defaults(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest | None = None) -> job_pb2.Job:
     """A copy of `job` in which nothing is left to be guessed but the framework's own defaults.
 
-    The task is what the model is made for by the manifest; without one, detect for ultralytics and
-    the framework's own choice for the others.
+    The task is what the model is made for by the manifest. Without one, or with a checkpoint alone where
+    the framework knows several tasks, it is left to the runner, which sees what the checkpoint is made for.
     """
     filled = job_pb2.Job()
     filled.CopyFrom(job)
@@ -64,7 +64,7 @@ def with_defaults(job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest | Non
         spec.SetInParent()
         _fill(spec, SPEC_DEFAULTS[kind])
     if kind in {"train", "validate", "infer"}:
-        _fill(spec, {"task": _task(filled.framework, spec.model, manifest)})
+        _fill(spec, {"task": _task(spec.model, manifest)})
     if kind == "train":
         _fill(filled.train, {"primary_metric": _primary_metric(filled.train.task)})
     if kind == "embed_faces":
@@ -77,12 +77,13 @@ def framework_of(job: job_pb2.Job) -> str:
     return job.framework or FRAMEWORKS.get(str(job.WhichOneof("spec")), FRAMEWORK)
 
 
-def _task(framework: str, model: str, manifest: runner_pb2.FrameworkManifest | None) -> int:
-    if manifest is not None:
-        made_for = next((known.tasks for known in manifest.models if known.name == model), manifest.tasks)
-        if len(made_for) == 1 or (model and made_for):
-            return made_for[0]
-    return vision_pb2.TASK_DETECT if framework == FRAMEWORK else vision_pb2.TASK_UNSPECIFIED
+def _task(model: str, manifest: runner_pb2.FrameworkManifest | None) -> int:
+    if manifest is None:
+        return vision_pb2.TASK_UNSPECIFIED
+    made_for = next((known.tasks for known in manifest.models if known.name == model), ())
+    if made_for:
+        return made_for[0]
+    return manifest.tasks[0] if len(manifest.tasks) == 1 else vision_pb2.TASK_UNSPECIFIED
 
 
 def _primary_metric(task: int) -> str:

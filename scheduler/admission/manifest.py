@@ -13,6 +13,7 @@ from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 Finding = tuple[Reason, Violation]
 
+_MAX_PROMPT_BYTES = 24 * 1024
 _SHOWN = 12
 _SHOWN_TEXT = 40
 
@@ -56,9 +57,13 @@ def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) 
     yield from _check_published(kind, spec, manifest)
     task = getattr(spec, "task", vision_pb2.TASK_UNSPECIFIED)
     model = next((known for known in manifest.models if known.name == spec.model), None)
+    if getattr(spec, "prompts", ()):
+        yield from _check_prompts(spec, model, manifest)
+    if model is None:
+        return
     # A task that nobody here does is told once, for the framework.
     told = bool(manifest.tasks) and task not in manifest.tasks
-    if task and not told and model is not None and model.tasks and task not in model.tasks:
+    if task and not told and model.tasks and task not in model.tasks:
         text = f"{spec.model} does {_tasks(model.tasks)}, not {_task(task)}"
         yield Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)
 
@@ -97,6 +102,27 @@ def _such(manifest: runner_pb2.FrameworkManifest) -> str:
     return f" with published weights such as {found}" if found else " with published weights"
 
 
+def _check_prompts(
+    spec: job_pb2.InferSpec, model: runner_pb2.ModelInfo | None, manifest: runner_pb2.FrameworkManifest
+) -> Iterator[Finding]:
+    """Whether what takes prompts is asked; a checkpoint alone may be of anything."""
+    field = "job.infer.prompts"
+    able = [known.name for known in manifest.models if known.promptable]
+    if model is not None and not model.promptable:
+        other = f" Choose one that does, such as {able[0]!r}." if able else ""
+        text = f"{model.name} takes no prompts: it finds what it was trained for.{other}"
+        yield Reason.UNSUPPORTED, Violation(field, text)
+    elif not able:
+        text = f"no model of {manifest.framework} takes prompts. Leave them out, or choose another framework."
+        yield Reason.UNSUPPORTED, Violation(field, text)
+    size = sum(prompt.ByteSize() for prompt in spec.prompts)
+    if size > _MAX_PROMPT_BYTES:  # a job process is told by an environment variable
+        text = (
+            f"they have {size} bytes; {_MAX_PROMPT_BYTES} fit, some 2000 points. Make several jobs of them."
+        )
+        yield Reason.INVALID_ARGUMENT, Violation(field, text)
+
+
 def _models_for(kind: str, manifest: runner_pb2.FrameworkManifest) -> list[str]:
     """Names of the models that can do jobs of a kind."""
     return [model.name for model in manifest.models if not model.kinds or kind in model.kinds]
@@ -106,7 +132,9 @@ def _check_model(
     field: str, name: str, known: list[str], manifest: runner_pb2.FrameworkManifest
 ) -> Iterator[Finding]:
     if name and name not in known:
-        text = f"there is no model {name!r} in {manifest.framework}. {_nearest(name, known)}"
+        kinds = next((model.kinds for model in manifest.models if model.name == name), ())
+        other = f" for this: it is for {', '.join(kinds)} jobs" if kinds else ""
+        text = f"there is no model {name!r} in {manifest.framework}{other}. {_nearest(name, known)}"
         yield Reason.UNKNOWN_MODEL, Violation(field, text)
 
 

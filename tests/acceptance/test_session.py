@@ -6,7 +6,6 @@ With RECORD_SESSION=FILE the screens are written down, as docs/session.md (`make
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,26 +49,19 @@ class Session:
 
 
 @pytest.fixture
-def home() -> Iterator[Path]:
-    """With a short name, as people's are: lines of the screens are not broken in its midst."""
-    with tempfile.TemporaryDirectory(prefix="vmesh-") as folder:
-        yield Path(folder) / "home"
-
-
-@pytest.fixture
-def session(home: Path, default_port: int) -> Iterator[Session]:
-    home.mkdir()
+def session(tmp_path: Path) -> Iterator[Session]:
+    (tmp_path / "home").mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {"HOME": str(home), "PATH": path, "VIRTUAL_ENV": sys.prefix}
-    mesh, work = Terminal(home, environment), Terminal(home, environment)
-    yield Session(mesh, work, home)
+    environment = {"HOME": str(tmp_path / "home"), "PATH": path, "VIRTUAL_ENV": sys.prefix}
+    mesh, work = Terminal(tmp_path / "home", environment), Terminal(tmp_path / "home", environment)
+    yield Session(mesh, work, tmp_path / "home")
     work.close()
     mesh.press("c")  # whatever the test came to, nothing of it stays
     mesh.until(re.compile(r"\n\$ $"), START)
     mesh.close()
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(600)
 def test_the_first_hour(session: Session) -> None:
     begin(session)
     bring_data(session)

@@ -13,6 +13,7 @@ from visionmesh.v1 import job_pb2, runner_pb2, vision_pb2
 
 DETECT, CLASSIFY, POSE = vision_pb2.TASK_DETECT, vision_pb2.TASK_CLASSIFY, vision_pb2.TASK_POSE
 IMAGES = job_pb2.ImageSource(upload="uploads/a")
+PROMPT = job_pb2.Prompt(box={"x_min": 1, "y_min": 2, "x_max": 3, "y_max": 4})
 
 
 def rule(name: str, type_name: str, **fields: Any) -> runner_pb2.Hyperparameter:
@@ -29,6 +30,7 @@ def manifest(**fields: Any) -> runner_pb2.FrameworkManifest:
             runner_pb2.ModelInfo(name="yolo11m", tasks=[DETECT]),
             runner_pb2.ModelInfo(name="yolo11m-cls", tasks=[CLASSIFY]),
             runner_pb2.ModelInfo(name="anything"),
+            runner_pb2.ModelInfo(name="sam_b", kinds=["infer"], promptable=True),
         ],
         "hyperparameters": [
             rule("mosaic", "FLOAT", min=0, max=1, kinds=["train"]),
@@ -82,6 +84,24 @@ def found(job: job_pb2.Job, by: runner_pb2.FrameworkManifest | None = None) -> l
         (infer(model="yolo"), Reason.UNKNOWN_MODEL, "job.infer.model", "no model 'yolo'"),
         (train(task=POSE), Reason.UNSUPPORTED, "job.train.task", "does detect, classify, not pose"),
         (train(task=CLASSIFY), Reason.UNSUPPORTED, "job.train.task", "yolo11m does detect, not classify"),
+        (
+            train(model="sam_b"),
+            Reason.UNKNOWN_MODEL,
+            "job.train.model",
+            "no model 'sam_b' in ultralytics for this: it is for infer jobs. Known: anything, yolo11m",
+        ),
+        (
+            infer(model="yolo11m", prompts=[PROMPT]),
+            Reason.UNSUPPORTED,
+            "job.infer.prompts",
+            "yolo11m takes no prompts: it finds what it was trained for. Choose one that does, such as",
+        ),
+        (
+            infer(model="sam_b", prompts=[PROMPT] * 1200),
+            Reason.INVALID_ARGUMENT,
+            "job.infer.prompts",
+            "24576 fit",
+        ),
         (
             job_pb2.Job(detect_faces=job_pb2.DetectFacesSpec(images=IMAGES)),
             Reason.UNSUPPORTED,
@@ -172,6 +192,8 @@ def test_hyperparameters_that_are_refused(job: job_pb2.Job, name: str, reason: R
             )
         ),
         infer(hyperparameters=hyper(augment=True)),
+        infer(model="sam_b", prompts=[PROMPT]),
+        infer(prompts=[PROMPT]),
         job_pb2.Job(embed_faces=job_pb2.EmbedFacesSpec(detection={"images": IMAGES})),
     ],
 )
@@ -198,6 +220,13 @@ def test_a_manifest_that_says_little_refuses_little() -> None:
     assert text == "name a model or a checkpoint to start from"
 
 
+def test_prompts_need_a_model_that_takes_them() -> None:
+    plain = manifest(models=[runner_pb2.ModelInfo(name="yolo11m", tasks=[DETECT])])
+    ((reason, field, text),) = found(infer(prompts=[PROMPT]), plain)
+    assert (reason, field) == (Reason.UNSUPPORTED, "job.infer.prompts")
+    assert text == "no model of ultralytics takes prompts. Leave them out, or choose another framework."
+
+
 def test_long_lists_of_models_are_cut() -> None:
     many = manifest(models=[runner_pb2.ModelInfo(name=f"model{number:02}") for number in range(20)])
     ((_, _, text),) = found(train(model="model1"), many)
@@ -205,7 +234,9 @@ def test_long_lists_of_models_are_cut() -> None:
 
 
 def test_defaults_of_a_training() -> None:
-    job = with_defaults(job_pb2.Job(train=job_pb2.TrainSpec(dataset="datasets/a", model="yolo11m")))
+    job = with_defaults(
+        job_pb2.Job(train=job_pb2.TrainSpec(dataset="datasets/a", model="yolo11m")), manifest()
+    )
     assert (job.framework, job.priority) == ("ultralytics", 5)
     policy = job.retry_policy
     assert (policy.max_attempts, policy.multiplier) == (3, 2)
@@ -283,11 +314,11 @@ def test_faces_are_looked_for_by_detectors_and_embedded_by_embedders() -> None:
 @pytest.mark.parametrize(
     ("model", "framework", "known", "task", "metric"),
     [
-        ("yolo11m", "", None, DETECT, "mAP50-95"),
+        ("yolo11m", "", None, vision_pb2.TASK_UNSPECIFIED, ""),
         ("yolo11m", "", manifest(), DETECT, "mAP50-95"),
         ("yolo11m-cls", "", manifest(), CLASSIFY, "accuracy_top1"),
         ("unknown", "", manifest(tasks=[CLASSIFY]), CLASSIFY, "accuracy_top1"),
-        ("", "", manifest(), DETECT, "mAP50-95"),
+        ("", "", manifest(), vision_pb2.TASK_UNSPECIFIED, ""),
         ("", "timm", manifest(tasks=[CLASSIFY]), CLASSIFY, "accuracy_top1"),
         ("resnet18", "timm", None, vision_pb2.TASK_UNSPECIFIED, ""),
     ],
@@ -353,7 +384,7 @@ def test_defaults_are_valid_and_filled_in_once(job: job_pb2.Job, priority: int |
         made.priority = priority
     filled = with_defaults(made, manifest() if known else None)
     assert violations_of(job_pb2.CreateJobRequest(job=filled)) == []
-    assert with_defaults(filled, manifest()) == filled
+    assert with_defaults(filled, manifest() if known else None) == filled
     assert filled.WhichOneof("spec") == job.WhichOneof("spec")
 
 

@@ -106,10 +106,12 @@ def test_an_inference_with_every_setting():
     spec = job_pb2.InferSpec(
         checkpoint="uploads/u", confidence_threshold=0.1, top_k=3, save_overlays=True, max_detections=9
     )
+    spec.prompts.add(image_index=2).box.x_max = 12.5
     inputs = LocalInputs(checkpoint=Path("/c"), images=Path("/i.jsonl"), first_image_index=17)
     read = told(assignment(infer=spec), inputs)
     assert (read.kind, read.top_k, read.save_overlays, read.max_detections) == ("infer", 3, True, 9)
     assert (read.image_paths, read.first_image_index) == (Path("/i.jsonl"), 17)
+    assert read.prompts == tuple(spec.prompts)
     assert read.batch_size == 8, "the inference default, not the training's"
 
 

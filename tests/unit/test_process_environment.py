@@ -11,11 +11,28 @@ from hypothesis import strategies as st
 
 from runners.process.environment import JobEnvironment
 from runners.process.errors import UserError
+from visionmesh.v1 import job_pb2, result_pb2
 
 TEXT = st.text(string.ascii_letters + string.digits + "-_./", min_size=1, max_size=20)
 PATHS = TEXT.map(Path)
 SHARE = st.floats(0, 1)
 
+PIXELS = st.floats(0, 10_000, width=32)
+PROMPTS = st.builds(
+    job_pb2.Prompt,
+    box=st.builds(result_pb2.BoundingBox, x_min=PIXELS, y_min=PIXELS, x_max=PIXELS, y_max=PIXELS),
+    image_index=st.none() | st.integers(0, 10_000),
+) | st.builds(
+    job_pb2.Prompt,
+    points=st.builds(
+        job_pb2.PromptPoints,
+        points=st.lists(
+            st.builds(job_pb2.PromptPoint, x=PIXELS, y=PIXELS, background=st.booleans()),
+            min_size=1,
+            max_size=3,
+        ),
+    ),
+)
 ENVIRONMENTS = st.builds(
     JobEnvironment,
     kind=st.sampled_from(["train", "validate", "infer"]),
@@ -46,6 +63,7 @@ ENVIRONMENTS = st.builds(
     top_k=st.integers(1, 1000),
     normalize=st.booleans(),
     save_overlays=st.booleans(),
+    prompts=st.lists(PROMPTS, max_size=3).map(tuple),
     hyperparameters=st.dictionaries(TEXT, st.floats(allow_nan=False, allow_infinity=False) | st.booleans()),
     resume=st.booleans(),
     first_image_index=st.integers(0, 10_000),
@@ -115,6 +133,8 @@ def test_an_empty_variable_is_as_good_as_none() -> None:
         ("SAVE_OVERLAYS", "maybe", "true or false"),
         ("SAVE_CROPS", "maybe", "true or false"),
         ("INLINE_VALUES", "maybe", "true or false"),
+        ("PROMPTS", "1,2,3,4", "a JSON list of prompts such as [{"),
+        ("PROMPTS", '[{"circle": {}}]', 'no field named "circle"'),
         ("HYPERPARAMETERS", "mosaic=0", "a JSON object"),
         ("HYPERPARAMETERS", "[1]", "a JSON object"),
         ("RESUME", "2", "true or false"),

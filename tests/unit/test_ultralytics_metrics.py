@@ -5,7 +5,7 @@ import math
 import pytest
 
 from runners.pytorch.history import Epoch, History
-from runners.ultralytics.metrics import canonical, read_results
+from runners.ultralytics.metrics import canonical, default_metric, primary_metrics, read_results
 
 
 def test_names_are_canonical_and_losses_are_summed() -> None:
@@ -33,6 +33,24 @@ def test_names_are_canonical_and_losses_are_summed() -> None:
         "mAP50-95": 0.6,
         "lr/pg0": 0.01,
     }
+
+
+@pytest.mark.parametrize("own", ["M", "P"])
+def test_the_tasks_own_measure_has_the_canonical_names(own: str) -> None:
+    measured = {f"metrics/mAP50({kind})": value for kind, value in (("B", 0.9), (own, 0.7))}
+    assert canonical(measured) == {"metrics/mAP50(B)": 0.9, "mAP50": 0.7}
+
+
+def test_classes_have_canonical_names_too() -> None:
+    assert canonical({"metrics/accuracy_top1": 0.9, "val/loss": 0.5}) == {
+        "accuracy_top1": 0.9,
+        "val/loss": 0.5,
+        "val_loss": 0.5,
+    }
+    assert default_metric("classify") == "accuracy_top1"
+    assert default_metric("pose") == "mAP50-95"
+    assert "accuracy_top5" in primary_metrics("classify")
+    assert "mAP50" not in primary_metrics("classify")
 
 
 def test_nan_stays_nan() -> None:

@@ -241,7 +241,7 @@ class Detection(_message.Message):
     ORIENTED_BOX_FIELD_NUMBER: _builtins.int
     POLYGONS_FIELD_NUMBER: _builtins.int
     class_id: _builtins.int
-    """Index of the class, from 0."""
+    """Index of the class, from 0; where prompts were given, of the prompt."""
     class_name: _builtins.str
     """Its name."""
     confidence: _builtins.float
@@ -635,7 +635,11 @@ class ValidationResult(_message.Message):
     """Labelled objects in them."""
     @_builtins.property
     def metrics(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """By canonical name: mAP50, mAP50-95, precision, recall, accuracy_top1, …."""
+        """By canonical name: mAP50, mAP50-95, precision, recall, accuracy_top1, ….
+        They are the task's own measure: of masks for segment, of keypoints for
+        pose, else of boxes. What segment and pose measure of their boxes has the
+        framework's names, such as metrics/mAP50(B).
+        """
 
     @_builtins.property
     def per_class(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
