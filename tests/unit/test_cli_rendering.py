@@ -102,6 +102,20 @@ def test_confusion_matrix_has_predicted_rows_and_true_columns() -> None:
     ]
 
 
+def test_a_prediction_tells_what_its_task_tells() -> None:
+    square = result_pb2.Polygon(coordinates=[1, 1, 1, 4, 4, 4, 4, 1])
+    outlined = result_pb2.Detection(class_name="cup", confidence=0.9, polygons=[square])
+    outlined.mask.height, outlined.mask.width = 10, 30
+    points = [result_pb2.Keypoint(confidence=confidence) for confidence in (0.9, 0.6, 0.1)]
+    found = [
+        outlined,
+        result_pb2.Detection(class_name="hand", confidence=0.8, keypoints=points),
+        result_pb2.Detection(class_name="ship", confidence=0.7, oriented_box={"angle": math.pi / 6}),
+    ]
+    text = str(_tables.found_text(result_pb2.ImagePrediction(detections=found)))
+    assert text == "cup 0.90 over 3.0%, hand 0.80 with 2 of 3 points, ship 0.70 at 30°"
+
+
 def test_a_prediction_shows_the_surest_findings_and_how_many_more() -> None:
     found = [result_pb2.Detection(class_name=f"c{n}", confidence=0.9) for n in range(6)]
     prediction = result_pb2.ImagePrediction(detections=found)

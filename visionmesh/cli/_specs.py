@@ -198,6 +198,22 @@ class InferOptions:
     top_k: Annotated[
         int | None, typer.Option(help="Most classes per image. Default 5.", rich_help_panel=_MODEL)
     ] = None
+    prompt_box: Annotated[
+        list[str],
+        typer.Option(
+            metavar="LEFT,TOP,RIGHT,BOTTOM[@IMAGE]",
+            help="Outline the object in this box, with SAM; repeat for more.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = field(default_factory=list)
+    prompt_point: Annotated[
+        list[str],
+        typer.Option(
+            metavar="X,Y[;X,Y…][@IMAGE]",
+            help="Outline the object at these points (!X,Y lies beside it), with SAM; repeat for more.",
+            rich_help_panel=_MODEL,
+        ),
+    ] = field(default_factory=list)
     save_overlays: OverlaysOption = False
     batch_size: BatchSizeOption = None
     image_size: ImageSizeOption = None
@@ -370,6 +386,8 @@ def validate_spec(options: ValidateOptions, dataset: str, checkpoint: str) -> jo
 def infer_spec(options: InferOptions, images: job_pb2.ImageSource, checkpoint: str) -> job_pb2.InferSpec:
     """The spec of an inference."""
     spec = job_pb2.InferSpec(images=images, checkpoint=checkpoint, save_overlays=options.save_overlays)
+    spec.prompts.extend(_values.box_prompt(text) for text in options.prompt_box)
+    spec.prompts.extend(_values.point_prompt(text) for text in options.prompt_point)
     _fill(spec, options, "model", "max_detections", "top_k", "batch_size", "image_size", "device")
     _fill_thresholds(spec, options)
     spec.task = task(options.task)

@@ -1,5 +1,6 @@
 """Tables for people."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
@@ -14,6 +15,7 @@ from visionmesh.cli import _words
 from visionmesh.v1 import job_pb2, result_pb2, runner_pb2
 
 _SHOWN_DETECTIONS = 4
+_SEEN = 0.5  # confidence from which a keypoint counts as visible
 _WHOLE = frozenset({"JOB", "STATE", "ARTIFACT", "RUNNER", "DATASET", "CHECK", "FILE"})
 """Columns that are never broken over two lines: people copy from them."""
 
@@ -158,7 +160,7 @@ def found_text(prediction: result_pb2.ImagePrediction) -> Text:
     """The most confident findings in one image."""
     if prediction.HasField("error"):
         return Text(prediction.error.message, style="red")
-    found = [f"{entry.class_name} {entry.confidence:.2f}" for entry in prediction.detections]
+    found = [_detection_text(entry) for entry in prediction.detections]
     found += [f"{entry.class_name} {entry.confidence:.2f}" for entry in prediction.classifications]
     found += [f"face {face.confidence:.2f}" for face in prediction.faces]
     if prediction.HasField("embedding"):
@@ -168,6 +170,27 @@ def found_text(prediction: result_pb2.ImagePrediction) -> Text:
         return Text("nothing", style="dim")
     more = f" +{len(found) - _SHOWN_DETECTIONS}" if len(found) > _SHOWN_DETECTIONS else ""
     return Text(", ".join(found[:_SHOWN_DETECTIONS]) + more)
+
+
+def _detection_text(found: result_pb2.Detection) -> str:
+    """What an object is, how sure the model is of it, and what else it tells of where it is."""
+    text = f"{found.class_name} {found.confidence:.2f}"
+    if found.HasField("oriented_box"):
+        text += f" at {math.degrees(found.oriented_box.angle):.0f}°"
+    if found.HasField("mask"):
+        covered = sum(_area(polygon.coordinates) for polygon in found.polygons)
+        text += f" over {covered / max(1, found.mask.height * found.mask.width):.1%}"
+    if found.keypoints:
+        seen = sum(point.confidence >= _SEEN for point in found.keypoints)
+        text += f" with {seen} of {len(found.keypoints)} points"
+    return text
+
+
+def _area(coordinates: Sequence[float]) -> float:
+    """Of a polygon, by the shoelace formula."""
+    points = list(zip(coordinates[::2], coordinates[1::2], strict=True))
+    pairs = zip(points, [*points[1:], *points[:1]], strict=True)
+    return abs(sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in pairs)) / 2
 
 
 def artifacts_table(artifacts: Iterable[result_pb2.Artifact]) -> Table:
