@@ -104,7 +104,7 @@ class Agent:
             results=result_pb2_grpc.ResultServiceStub(channel),
             launcher=self._launcher,
             guardians=self._guardians,
-            datasets=DatasetCache(folder / "datasets"),
+            datasets=DatasetCache(folder / "datasets", self._settings.dataset_cache_bytes),
             weights=self._weights,
             gpus=self._gpus,
             folder=folder / "attempts",

@@ -174,6 +174,7 @@ class Attempt:
             self._cancel_timers()
             await asyncio.to_thread(self._streams.remove if self.told else self._streams.close)
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            self._means.datasets.release(self._folder)
 
     def _report(self, ended: "asyncio.Future[object]") -> None:
         error = ended.exception()

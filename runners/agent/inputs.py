@@ -90,7 +90,7 @@ class InputFetcher:
             folder.mkdir(parents=True, exist_ok=True)
             await fill(folder)
             return folder
-        return await self._cache.get(wanted.digest, fill)
+        return await self._cache.get(wanted.digest, fill, self._folder)
 
     async def _fetch_dataset(self, wanted: runner_pb2.DatasetInput, folder: Path) -> None:
         headers = await self._transfers.fetch(

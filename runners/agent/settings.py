@@ -58,6 +58,10 @@ class AgentSettings(BaseSettings):
     """Most disk, in MiB, for what an attempt has not yet delivered; from there on the job process waits
     (VISIONMESH_JOURNAL_MIB)."""
 
+    dataset_cache_gib: float = Field(100, ge=0, le=1e6)
+    """Disk, in GiB, for datasets that no attempt uses but the next one may; those unused for the longest go
+    first (VISIONMESH_DATASET_CACHE_GIB)."""
+
     log_level: str = Field(
         "INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
@@ -88,6 +92,11 @@ class AgentSettings(BaseSettings):
         if not self.runner_id:
             self.runner_id = default_runner_id(socket.gethostname(), self.framework)
         return self
+
+    @property
+    def dataset_cache_bytes(self) -> int:
+        """`dataset_cache_gib` in bytes."""
+        return int(self.dataset_cache_gib * 2**30)
 
     @property
     def folder(self) -> Path:

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from runners.process.errors import UserError
 from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
 from runners.vision import images
-from visionmesh.datasets.formats import format_of
+from visionmesh.datasets.kept import layout_of
 
 Transform = Callable[[Image.Image], torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -115,7 +115,7 @@ def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
         raise UserError(
             f"DATASET_PATH is {where}. Set it to a folder with train/CLASS and val/CLASS folders of images."
         )
-    layout = format_of(folder)
+    layout = layout_of(folder)
     report = layout.check(folder)
     refuse_problems(report)
     refuse_other_task(report, "classify")
@@ -127,7 +127,7 @@ def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
 
 def split(folder: Path, name: str, transform: Transform) -> LabelledImages:
     """One split of a dataset that was checked."""
-    found = format_of(folder).labelled_images(folder, name, "classify")
+    found = layout_of(folder).labelled_images(folder, name, "classify")
     return LabelledImages([(image, int(label)) for image, _, label in found if label], transform)
 
 

@@ -16,7 +16,8 @@ import yaml
 
 from runners.process.errors import UserError
 from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
-from visionmesh.datasets.formats import Format, format_of
+from visionmesh.datasets.formats import Format
+from visionmesh.datasets.kept import layout_of
 from visionmesh.datasets.report import DatasetReport
 
 # What a line of a label file says after the class.
@@ -49,7 +50,7 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...], task: str)
         raise UserError(
             f"DATASET_PATH is {where}. Set it to a folder with images/train, labels/train and data.yaml."
         )
-    layout = format_of(folder)
+    layout = layout_of(folder)
     report = layout.check(folder)
     refuse_problems(report)
     refuse_other_task(report, task)
