@@ -140,7 +140,9 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         key = self._artifacts.key_of(found.uri)
         if key is None:
             raise not_found("artifact", request.artifact)
-        await context.write(httpbody_pb2.HttpBody(content_type=found.content_type))
+        opening = httpbody_pb2.HttpBody(content_type=found.content_type)
+        opening.extensions.add().Pack(found)
+        await context.write(opening)
         async for chunk in pieces(self._artifacts, key, request.artifact, request.read_offset):
             await context.write(httpbody_pb2.HttpBody(data=chunk))
 

@@ -41,13 +41,16 @@ class Tail:
         Raises UNAVAILABLE when the scheduler is about to stop, SLOW_CONSUMER, and OUT_OF_RANGE if
         `after` lies beyond the history, or that has become shorter: the database was restored.
         """
-        told = after
+        told, accepted = after, False
         with self._hub.subscribe(job_topic(job_id)) as subscription, self._reads.of(job_id) as pages:
             while True:
                 self._hub.check_open()
                 page = await pages.after(told, subscription.moment)
                 if told > page.position.sequence:
                     raise beyond_history(job_id, told, page.position.sequence)
+                if not accepted:
+                    await self._writer.accept()
+                    accepted = True
                 for sequence, message in page.items:
                     await self._writer.write(message)
                     told = sequence

@@ -26,6 +26,10 @@ class WatchWriter:
         """Time since the last message."""
         return asyncio.get_running_loop().time() - self._last_write
 
+    async def accept(self) -> None:
+        """Tell the caller that the watch has begun, which may be long before the first message."""
+        await self._context.send_initial_metadata(())
+
     async def write(self, message: Any) -> None:
         """Send a message. Raises SLOW_CONSUMER if that takes too long."""
         try:

@@ -1,11 +1,13 @@
 """What only a folder can do wrong: links, full disks, leftovers, notes of digests."""
 
+import asyncio
 import errno
 import hashlib
 import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -254,3 +256,27 @@ def test_open_store_takes_relative_paths(tmp_path: Path, monkeypatch: pytest.Mon
 def test_open_store_says_what_it_takes(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         open_store(url)
+
+
+async def test_a_reader_that_leaves_while_the_file_is_opened_leaves_it_closed(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("a", pieces(b"x"))
+    opened, go_on, opening = [], threading.Event(), asyncio.Event()
+    real, loop = store._open, asyncio.get_running_loop()
+
+    def slowly(path: Path) -> Any:
+        loop.call_soon_threadsafe(opening.set)
+        go_on.wait(30)
+        opened.append(real(path))
+        return opened[0]
+
+    monkeypatch.setattr(store, "_open", slowly)
+    reading = asyncio.ensure_future(anext(store.get("a")))
+    await opening.wait()
+    reading.cancel()
+    go_on.set()
+    await asyncio.gather(reading, return_exceptions=True)
+    async with asyncio.timeout(30):
+        while not opened or not opened[0].closed:  # noqa: ASYNC110 - nobody sets an event
+            await asyncio.sleep(0.01)

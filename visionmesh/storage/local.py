@@ -114,13 +114,22 @@ class LocalStore(ObjectStore):
         """Read piece by piece; the file stays the same even if the object is replaced meanwhile."""
         path = self._path(key)
         check_offset(offset)
-        file = await asyncio.to_thread(self._open, path)
+        file = await self._opened(path)
         try:
             await asyncio.to_thread(file.seek, offset)
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
         finally:
             await asyncio.to_thread(file.close)
+
+    async def _opened(self, path: Path) -> _files.File:
+        """Open in a thread; a caller that goes away meanwhile leaves no open file behind."""
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, path))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
 
     def _open(self, path: Path) -> _files.File:
         self._refuse_links(path)
@@ -238,3 +247,8 @@ class LocalStore(ObjectStore):
     def _refuse_links(self, path: Path) -> None:
         if self._leads_through_link(path):
             raise BadKey(f"{path.relative_to(self.root)} leads through a link")
+
+
+def _close(opening: "asyncio.Future[_files.File]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -127,7 +127,8 @@ class ResultServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DownloadArtifact(self, request, context):
-        """Sends the bytes of a file in pieces; the first carries the content type.
+        """Sends the bytes of a file in pieces. The first carries the content type, and
+        the Artifact as its extension.
 
         NOT_FOUND: no such job or file. OUT_OF_RANGE: read_offset is past its end.
         DATA_LOSS: the stored bytes do not have the recorded digest.

@@ -69,7 +69,8 @@ class ResultServiceStub:
     NOT_FOUND: no such job. INVALID_ARGUMENT: bad page token.
     """
     DownloadArtifact: _grpc.UnaryStreamMultiCallable[_result_pb2.DownloadArtifactRequest, _httpbody_pb2.HttpBody]
-    """Sends the bytes of a file in pieces; the first carries the content type.
+    """Sends the bytes of a file in pieces. The first carries the content type, and
+    the Artifact as its extension.
 
     NOT_FOUND: no such job or file. OUT_OF_RANGE: read_offset is past its end.
     DATA_LOSS: the stored bytes do not have the recorded digest.
@@ -115,7 +116,8 @@ class ResultServiceAsyncStub(ResultServiceStub):
     NOT_FOUND: no such job. INVALID_ARGUMENT: bad page token.
     """
     DownloadArtifact: _aio.UnaryStreamMultiCallable[_result_pb2.DownloadArtifactRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """Sends the bytes of a file in pieces; the first carries the content type.
+    """Sends the bytes of a file in pieces. The first carries the content type, and
+    the Artifact as its extension.
 
     NOT_FOUND: no such job or file. OUT_OF_RANGE: read_offset is past its end.
     DATA_LOSS: the stored bytes do not have the recorded digest.
@@ -194,7 +196,8 @@ class ResultServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _result_pb2.DownloadArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """Sends the bytes of a file in pieces; the first carries the content type.
+        """Sends the bytes of a file in pieces. The first carries the content type, and
+        the Artifact as its extension.
 
         NOT_FOUND: no such job or file. OUT_OF_RANGE: read_offset is past its end.
         DATA_LOSS: the stored bytes do not have the recorded digest.

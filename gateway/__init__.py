@@ -1,0 +1,1 @@
+"""The mesh over HTTP: REST, JSON and streams, derived from the contracts."""
