@@ -15,7 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from job_recorder import JobRun
 from PIL import Image
 
-from runners.faces import manifest
+from runners.faces import detector, manifest
 from runners.faces.detector import overlap
 from runners.faces.framework import Faces
 from runners.process.errors import Stopped, UserError
@@ -100,6 +100,18 @@ def test_each_face_is_kept_as_a_picture_and_drawn_in(found: JobRun) -> None:
     assert edge == pytest.approx((0x2F, 0x78, 0xB7), abs=40)  # the colour of boxes around faces
 
 
+def test_of_two_that_overlap_the_surer_one_is_kept() -> None:
+    image = np.zeros((100, 100, 3), np.uint8)
+    places = [(0, 0, 40, 40), (5, 5, 40, 40), (-10, 60, 30, 30), (30, 30, 40, 40), (100, 0, 9, 9)]
+    confidences = (0.5, 0.9, 0.8, 0.6, 1.0)
+    candidates = [detector.face(box, sure, (), 1) for box, sure in zip(places, confidences, strict=True)]
+    limits: dict[str, Any] = {"confidence": 0.1, "nms_threshold": 0.3, "most": 9}
+    chosen = detector.kept(candidates, image, **limits)
+    assert [round(face.confidence, 1) for face in chosen] == [0.9, 0.8, 0.6]
+    assert [face.face_index for face in chosen] == [0, 1, 2]
+    assert (chosen[1].box.x_min, chosen[1].box.x_max) == (0, 20), "inside the image"
+
+
 def test_one_image_has_its_faces_in_one_folder_as_it_is_shown(photographs: Path, tmp_path: Path) -> None:
     turned = tmp_path / "turned.jpg"
     with Image.open(photographs / "bus.jpg") as opened:
@@ -173,6 +185,9 @@ def test_faces_are_found_without_torch(photographs: Path, tmp_path: Path) -> Non
         "import sys\n"
         "from runners.faces.framework import Faces\n"
         "from runners.process.entry import run\n"
+        "from runners.process.zygote import check_forkable\n"
+        "Faces().preload()\n"
+        "check_forkable()\n"
         "code = run('detect_faces', Faces())\n"
         "assert 'torch' not in sys.modules\n"
         "raise SystemExit(code)\n"

@@ -4,13 +4,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from job_recorder import JobRun
 from onnx_models import CELL, POINTS, write_detector, write_embedder
 from PIL import Image
 
-from runners.faces import alignment
+from runners.faces import alignment, detector
 from runners.faces.detector import LANDMARKS
 from runners.faces.framework import Faces
 from runners.process.errors import UserError
@@ -96,6 +97,25 @@ def test_a_vector_is_of_the_face_turned_upright(models: Path, picture: Path, tmp
     with Image.open(tmp_path / "faces" / "1.jpg") as crop:
         assert crop.size == (112, 112)
     assert run.results("inference")[0].embedding_dimension == 128
+
+
+def test_a_face_is_turned_upright_as_opencv_does(models: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    image = cv2.resize(noise, (320, 240), interpolation=cv2.INTER_CUBIC)
+    right_eye, left_eye, nose, mouth_right, mouth_left = (
+        *((120.0, 100.0), (180.0, 80.0), (160.0, 120.0)),
+        *((150.0, 150.0), (195.0, 135.0)),
+    )
+    row = np.array([[100, 60, 110, 110, *right_eye, *left_eye, *nose, *mouth_right, *mouth_left, 1]])
+    recognizer = cv2.FaceRecognizerSF.create(
+        "onnx", np.fromfile(models / "sface", np.uint8), np.empty(0, np.uint8)
+    )
+    theirs = recognizer.alignCrop(image, row.astype(np.float32))
+    found = detector.face(row[0, :4], 1, [left_eye, right_eye, nose, mouth_left, mouth_right], 1)
+    ours = alignment.align(image, found, 112, 0.2)
+    difference = np.abs(ours.astype(int) - theirs)
+    assert difference.mean() < 1
+    assert np.abs(alignment.align(image, detector.face(row[0, :4], 1, (), 1), 112, 0.2) - theirs).mean() > 10
 
 
 @pytest.mark.parametrize(
