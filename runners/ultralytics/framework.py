@@ -12,7 +12,7 @@ from visionmesh.v1 import runner_pb2
 
 # Imported by name: they bring torch, and the agent must stay without it.
 _HEAVY = (
-    *(f"runners.ultralytics.{name}" for name in ("reporter", "validator", "predictor")),
+    *(f"runners.ultralytics.{name}" for name in ("reporter", "validator", "predictor", "embedder")),
     "runners.pytorch.confusion",
     "runners.vision.inference",
     "torch._inductor.config",  # torch imports it for seconds when it is made deterministic
@@ -44,11 +44,16 @@ class Ultralytics(Framework):
         return device.choose(environment.device)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
-        """Train, validate or infer."""
+        """Train, validate, infer or embed."""
         self._isolate()
-        from runners.ultralytics import evaluate, logs, predict, train
+        from runners.ultralytics import embed, evaluate, logs, predict, train
 
-        work = {"train": train.train, "validate": evaluate.evaluate, "infer": predict.predict}
+        work = {
+            "train": train.train,
+            "validate": evaluate.evaluate,
+            "infer": predict.predict,
+            "embed": embed.embed,
+        }
         with logs.to_emitter(emitter):
             work[environment.kind](environment, self.device(environment), emitter, commands)
 

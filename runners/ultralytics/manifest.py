@@ -78,7 +78,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
     return runner_pb2.FrameworkManifest(
         framework="ultralytics",
         version=metadata.version("ultralytics"),
-        kinds=["train", "validate", "infer"],
+        kinds=["train", "validate", "infer", "embed"],
         models=_models(),
         hyperparameters=_hyperparameters(),
         tasks=[vision_pb2.Task.Value(f"TASK_{task.upper()}") for task in TASKS],

@@ -14,15 +14,28 @@ from runners.ultralytics import manifest
 from visionmesh.v1 import vision_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runners.ultralytics.checkpoints import Checkpoint
     from runners.vision.inference import Predictor
 
 
 def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands: Commands) -> None:
-    """Predict by `environment`: one event per image, in order of index, as soon as it is made.
+    """Predict by `environment`, as `look` does."""
+    look(_looking, environment, device, emitter, commands)
 
-    An image that cannot be read is an error entry. On Stopped the totals so far are published
-    before it passes on.
+
+def look(
+    made: "Callable[[JobEnvironment, Checkpoint, dict[str, Any]], Predictor]",
+    environment: JobEnvironment,
+    device: str,
+    emitter: Emitter,
+    commands: Commands,
+) -> None:
+    """Look at the images with what is `made` from the job, its checkpoint and ultralytics' arguments.
+
+    One event per image, in order of index, as soon as it is made. An image that cannot be read is an
+    error entry. On Stopped the totals so far are published before it passes on.
     """
     from runners.pytorch import threads
     from runners.ultralytics import checkpoints
@@ -36,7 +49,7 @@ def predict(environment: JobEnvironment, device: str, emitter: Emitter, commands
         emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
         checkpoint = checkpoints.load(environment.checkpoint_path, work)
         checkpoint.check_task(environment.task)
-        looking = _looking(environment, checkpoint, _arguments(environment, checkpoint, device, work))
+        looking = made(environment, checkpoint, _arguments(environment, checkpoint, device, work))
         threads.use(environment.cpu_threads)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -1,10 +1,11 @@
 """A trained model that is ready to look at images."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from ultralytics.engine.predictor import BasePredictor
 from ultralytics.engine.results import Keypoints, Results
 from ultralytics.models.rtdetr.predict import RTDETRPredictor
 from ultralytics.models.yolo.classify import ClassificationPredictor
@@ -26,16 +27,29 @@ _PREDICTORS = {
 }
 
 
+def predictor_of(checkpoint: Checkpoint, arguments: dict[str, Any]) -> BasePredictor:
+    """What ultralytics itself would predict with, for a checkpoint."""
+    made = RTDETRPredictor if checkpoint.family == "rtdetr" else _PREDICTORS[checkpoint.task]
+    predictor = made(overrides={"task": checkpoint.task, "mode": "predict", **arguments})
+    predictor.setup_model(model=checkpoint.model, verbose=False)
+    return predictor
+
+
+def by_shape(images: Mapping[int, np.ndarray]) -> Iterable[list[int]]:
+    """The indices of images that may go together into a batch: those of one shape."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for index, image in images.items():
+        groups[image.shape].append(index)
+    return groups.values()
+
+
 class Finder:
     """Predicts with one checkpoint. Not for several threads at once."""
 
     def __init__(self, checkpoint: Checkpoint, arguments: dict[str, Any], top_k: int) -> None:
         """`arguments` are ultralytics' own; at most `top_k` classes are told of an image."""
-        made = RTDETRPredictor if checkpoint.family == "rtdetr" else _PREDICTORS[checkpoint.task]
         # Masks as large as the image, where ultralytics would leave them at the network's input size.
-        settings = {"task": checkpoint.task, "mode": "predict", "retina_masks": True}
-        self._predictor = made(overrides={**settings, **arguments})
-        self._predictor.setup_model(model=checkpoint.model, verbose=False)
+        self._predictor = predictor_of(checkpoint, {"retina_masks": True, **arguments})
         self._keypoint_names = checkpoint.keypoint_names
         self._top_k = top_k
 
@@ -45,11 +59,8 @@ class Finder:
         What is found in an image does not depend on its neighbours: ultralytics pads differently when
         the shapes in a batch differ, so only images of one shape go together.
         """
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, image in images.items():
-            groups[image.shape].append(index)
         predictions: dict[int, result_pb2.ImagePrediction] = {}
-        for indices in groups.values():
+        for indices in by_shape(images):
             found = self._predictor(source=[images[index] for index in indices])
             predictions |= {index: self._prediction(one) for index, one in zip(indices, found, strict=True)}
         return predictions
