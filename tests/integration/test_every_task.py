@@ -188,6 +188,43 @@ def found(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> list[re
     return predictions
 
 
+def test_vectors_tell_the_classes_apart(trained: Trained, tmp_path: Path) -> None:
+    """Those of images with one thing in each; a vector of several is of no class."""
+    if trained.case.task != "classify":
+        return
+    run = trained.job("embed", tmp_path, image_paths=trained.images, inline_values=True)
+    found = run.results("prediction")
+    vectors = np.array([prediction.embedding.values for prediction in found])
+    assert vectors.shape == (12, 256)
+    assert run.results("inference")[0].embedding_dimension == 256
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(12), abs=1e-5)
+    kept = [np.load(tmp_path / f"embeddings/{prediction.index}.bin") for prediction in found]
+    assert np.array(kept) == pytest.approx(vectors, abs=1e-7)
+    classes = [Path(prediction.image_uri).name.partition("-")[0] for prediction in found]
+    alike = vectors @ vectors.T
+    nearest = [classes[np.argsort(row)[-2]] for row in alike]  # the nearest of all is the image itself
+    assert sum(map(str.__eq__, nearest, classes)) >= 10
+    same = np.array([[ours == theirs for theirs in classes] for ours in classes])
+    print(
+        f"{trained.case}: cosine {alike[same].mean():.2f} in a class, {alike[~same].mean():.2f} between them"
+    )
+    assert alike[same].mean() > alike[~same].mean()
+
+
+def test_vectors_are_those_of_ultralytics_itself(trained: Trained, tmp_path: Path) -> None:
+    case = trained.case
+    if case.framework is not SHAPES:
+        return
+    from ultralytics import YOLO
+
+    run = trained.job("embed", tmp_path, image_paths=trained.images, normalize=False, inline_values=True)
+    for prediction in run.results("prediction")[:2]:
+        with Image.open(prediction.image_uri) as opened:
+            pixels = np.ascontiguousarray(np.asarray(opened.convert("RGB"))[..., ::-1])
+        (theirs,) = YOLO(trained.checkpoint).embed(pixels, imgsz=case.size, device="cpu", verbose=False)
+        assert np.array(prediction.embedding.values) == pytest.approx(theirs.numpy(), abs=1e-5)
+
+
 def test_it_finds_the_right_things(trained: Trained, found: list[result_pb2.ImagePrediction]) -> None:
     if trained.case.task == "classify":
         right = [Path(one.image_uri).name.startswith(one.classifications[0].class_name) for one in found]
