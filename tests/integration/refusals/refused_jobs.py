@@ -84,9 +84,9 @@ CREATED: Table = {
     "kind that the framework does not run": bad(
         job(lambda w: job_pb2.Job(
             framework="ultralytics",
-            embed=job_pb2.EmbedSpec(images=infer("x", w.dataset).infer.images),
+            detect_faces=job_pb2.DetectFacesSpec(images=infer("x", w.dataset).infer.images),
         )),
-        Reason.UNSUPPORTED, "job.embed", "does not run embed jobs", "Choose another framework",
+        Reason.UNSUPPORTED, "job.detect_faces", "does not run detect_faces jobs", "Choose another framework",
     ),
     "vectors of faces without weights": bad(
         job(lambda w: job_pb2.Job(
