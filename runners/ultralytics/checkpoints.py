@@ -95,10 +95,10 @@ def load(path: Path | None, work: Path) -> Checkpoint:
         )
     refuse_unsafe(path)
     file = _with_suffix(path.absolute(), work)
-    segment_anything = sam.load(file)
-    if segment_anything is not None:
-        return Checkpoint(file, segment_anything, {}, "segment", "sam")
     try:
+        segment_anything = sam.load(file)
+        if segment_anything is not None:
+            return Checkpoint(file, segment_anything, {}, "segment", "sam")
         model, content = load_checkpoint(str(file))
     except (TypeError, RuntimeError, KeyError, AttributeError) as error:
         raise unusable(path, str(error)) from error
