@@ -32,6 +32,11 @@ _NUMBERS: tuple[tuple[str, tuple[str, ...], float | None, float | None, float, s
     ("cls", _TRAIN, 0, None, 0.5, "Weight of the classification loss."),
     ("cls_pw", _TRAIN, 0, 1, 0.0, "Power of inverse class frequency as class weight; 0 is off."),
     ("dfl", _TRAIN, 0, None, 1.5, "Weight of the distribution focal loss."),
+    ("pose", _TRAIN, 0, None, 12.0, "Weight of the loss of keypoints; pose only."),
+    ("kobj", _TRAIN, 0, None, 1.0, "Weight of the loss of their visibility; pose only."),
+    ("angle", _TRAIN, 0, None, 1.0, "Weight of the loss of angles; obb only."),
+    ("dropout", _TRAIN, 0, 0.99, 0.0, "Dropout before the classes; classify only."),
+    ("erasing", _TRAIN, 0, 0.9, 0.4, "Probability of erasing a random rectangle; classify only."),
     ("hsv_h", _TRAIN, 0, 1, 0.015, "Hue augmentation."),
     ("hsv_s", _TRAIN, 0, 1, 0.7, "Saturation augmentation."),
     ("hsv_v", _TRAIN, 0, 1, 0.4, "Brightness augmentation."),
@@ -54,6 +59,7 @@ _NUMBERS: tuple[tuple[str, tuple[str, ...], float | None, float | None, float, s
 _WHOLE: tuple[tuple[str, tuple[str, ...], float | None, float | None, int | None, str], ...] = (
     ("nbs", _TRAIN, 1, 65536, 64, "Nominal batch size: gradients accumulate up to it."),
     ("close_mosaic", _TRAIN, 0, None, 10, "Last epochs without mosaic."),
+    ("mask_ratio", _TRAIN, 1, 16, 4, "How much smaller masks are in the loss; segment only."),
     ("freeze", _TRAIN, 0, 1000, None, "First layers that are not trained."),
     ("workers", ("train", "validate"), 0, 64, 0, "Processes that load data; on a CPU always 0."),
 )
@@ -62,11 +68,19 @@ _SWITCHES: tuple[tuple[str, tuple[str, ...], bool, str], ...] = (
     ("single_cls", ("train", "validate"), False, "Treat all classes as one."),
     ("rect", ("train", "validate"), False, "Batches of images of like shape, with less padding."),
     ("deterministic", _TRAIN, True, "Same seed, same result; costs some speed on a GPU."),
+    ("overlap_mask", _TRAIN, True, "Masks of an image share one layer in training; segment only."),
     ("cls_remap", _TRAIN, True, "Take over the rows of like-named classes from the checkpoint."),
     ("augment", _MEASURE, False, "Average over scaled and flipped copies of each image."),
     ("agnostic_nms", _MEASURE, False, "Boxes of different classes suppress each other as well."),
 )
 _CHOICES: tuple[tuple[str, tuple[str, ...], tuple[str, ...], str, str], ...] = (
+    (
+        "auto_augment",
+        _TRAIN,
+        ("randaugment", "autoaugment", "augmix"),
+        "randaugment",
+        "Policy of augmentation; classify only.",
+    ),
     ("copy_paste_mode", _TRAIN, ("flip", "mixup"), "flip", "Where copied objects come from."),
     ("quantize", _MEASURE, ("fp16", "fp32"), "fp32", "Precision on a GPU."),
     ("amp", _TRAIN, ("fp32", "bf16"), "bf16", "Precision of training on a GPU; fp32 on a CPU."),
