@@ -104,7 +104,7 @@ def _models() -> list[runner_pb2.ModelInfo]:
         runner_pb2.ModelInfo(
             name=model.name,
             tasks=[vision_pb2.Task.Value(f"TASK_{model.task.upper()}")],
-            description=model.title if model.is_promptable else f"{model.title}, random weights",
+            description=model.title,
             parameters_millions=model.parameters_millions,
             kinds=["infer"] if model.is_promptable else [],
             promptable=model.is_promptable,
