@@ -19,7 +19,7 @@ from scheduler.media_store import BadId, id_of, uri_of
 from scheduler.oversize import too_large
 from scheduler.publishing import attempt_prefix
 from scheduler.sources import Source, StoredImage, StoredSource
-from scheduler.store import datasets, history, present
+from scheduler.store import datasets, history, listed_images, present
 from scheduler.store.claims import Claim
 from scheduler.store.passing import objects_away
 from scheduler.store.store import Store
@@ -94,7 +94,8 @@ class InputResolver:
         """Everything that `job` reads. Raises INVALID_ARGUMENT naming the field that does not exist.
 
         For a job that is new, an artifact of a job that has not ended yet counts as existing. For one that
-        was accepted, an image that has vanished since keeps its place: its prediction will say so. No place
+        was accepted, images are those of then: one that has vanished keeps its place, and its prediction
+        will say so. No place
         at the database is held while the object store is asked, which may take long to answer.
         """
         kind = job.WhichOneof("spec") or "train"
@@ -109,7 +110,7 @@ class InputResolver:
         return Inputs(
             dataset=await self._dataset(dataset, f"{path}.dataset") if dataset else None,
             checkpoint=resumed or named,
-            images=tuple(await self._images(spec, f"{path}.images", is_new)),
+            images=await self._listed(job) or tuple(await self._images(spec, f"{path}.images", is_new)),
             resume=resumed is not None,
             start_checkpoint=named if resumed else None,
             embedding_checkpoint=await self._checkpoint(embedder, embedder_field, is_new),
@@ -203,6 +204,14 @@ class InputResolver:
             sha256=upload.sha256,
             display_name=upload.filename,
         )
+
+    async def _listed(self, job: job_pb2.Job) -> tuple[runner_pb2.ObjectInput, ...]:
+        """The images that an accepted job found in folders; none if it is new, or names each image."""
+        if not job.name or not listed_images.reads_folders(job):
+            return ()
+        async with self._store.read() as connection:
+            uris = await listed_images.of(connection, names.job_id(job.name))
+        return tuple(runner_pb2.ObjectInput(uri=uri, display_name=uri) for uri in uris or ())
 
     async def _images(self, spec: Message, field: str, is_new: bool) -> list[runner_pb2.ObjectInput]:
         if "images" not in spec.DESCRIPTOR.fields_by_name:

@@ -9,7 +9,7 @@ from google.rpc import code_pb2, status_pb2
 from scheduler.media_store import MediaImage
 from scheduler.services.transfer import pieces
 from visionmesh import errors
-from visionmesh.errors import NotFound, Reason
+from visionmesh.errors import NotFound, Reason, not_found
 from visionmesh.storage import ObjectStore
 from visionmesh.v1 import runner_pb2
 
@@ -61,21 +61,41 @@ class StoredImage(Source):
         """See Source."""
         chunks = pieces(self.store, self.key, self.header.uri)
         try:
+            header = await self._known()
             first = await anext(chunks, b"")
         except NotFound:
-            text = f"{self.header.uri} is not in the store any more. Send the image again, with a new job."
-            gone = errors.status(code_pb2.NOT_FOUND, Reason.NOT_FOUND, text)
-            yield refusal(self.header.uri, gone)
+            yield self._gone()
             return
-        yield await self.head()
+        yield runner_pb2.FetchObjectResponse(header=header)
         if first:
             yield runner_pb2.FetchObjectResponse(chunk=first)
         async for chunk in chunks:
             yield runner_pb2.FetchObjectResponse(chunk=chunk)
 
     async def head(self) -> runner_pb2.FetchObjectResponse:
-        """Whoever reads the bytes finds out whether it is gone."""
-        return runner_pb2.FetchObjectResponse(header=self.header)
+        """Whoever reads the bytes finds out whether it is gone, if that was not looked at here."""
+        try:
+            return runner_pb2.FetchObjectResponse(header=await self._known())
+        except NotFound:
+            return self._gone()
+
+    def _gone(self) -> runner_pb2.FetchObjectResponse:
+        text = f"{self.header.uri} is not in the store any more. Send the image again, with a new job."
+        return refusal(self.header.uri, errors.status(code_pb2.NOT_FOUND, Reason.NOT_FOUND, text))
+
+    async def _known(self) -> runner_pb2.ObjectHeader:
+        """The header, with what the store knows if that was not known before. Raises NOT_FOUND."""
+        if self.header.size_bytes:
+            return self.header
+        found = await self.store.stat(self.key)
+        if found is None:
+            raise not_found("object", self.header.uri)
+        return runner_pb2.ObjectHeader(
+            uri=self.header.uri,
+            path=self.header.path,
+            size_bytes=found.size_bytes,
+            sha256=found.sha256 or "",
+        )
 
 
 @dataclass(frozen=True)

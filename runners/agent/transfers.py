@@ -82,20 +82,19 @@ class SchedulerTransfers:
             while (response := await _next(call)) is not None:
                 self.meter.signs += 1
                 if response.HasField("header"):
-                    _refuse_unfinished(incoming)
+                    if incoming is not None:
+                        arrived(incoming.finish())
                     # One that cannot be had is an empty file: nothing comes after its header.
                     incoming = Incoming(response.header, place(response.header))
                     headers.append(response.header)
-                elif incoming is None:
-                    raise Damaged("more bytes came than were announced")
-                else:
+                elif incoming is not None:
                     await incoming.write(response.chunk)
                     self.meter.size_bytes += len(response.chunk)
-                if incoming.is_whole:  # if the call breaks off after it, it need not come again
-                    arrived(incoming.finish())
-                    incoming = None
-            _refuse_unfinished(incoming)
+            if incoming is not None:
+                arrived(incoming.finish())
         except MeshError as error:
+            if incoming is not None and incoming.is_whole:  # it need not come again
+                arrived(incoming.finish())
             if error.code is grpc.StatusCode.DATA_LOSS:
                 raise Damaged(error.message) from error
             raise
@@ -211,12 +210,6 @@ class Incoming:
     def close(self) -> None:
         """Close the file as it is."""
         self._file.close()
-
-
-def _refuse_unfinished(incoming: Incoming | None) -> None:
-    """Raises Damaged if there is one: it has fewer bytes than announced."""
-    if incoming is not None:
-        incoming.finish()
 
 
 async def _next(

@@ -2,7 +2,7 @@
 
 from scheduler.admission import check_against_manifest, references, with_defaults
 from scheduler.admission.defaults import framework_of
-from scheduler.inputs import InputResolver
+from scheduler.inputs import InputResolver, Inputs
 from scheduler.oversize import too_large
 from scheduler.store import datasets, history, runners
 from scheduler.store.engine import Connection
@@ -26,9 +26,10 @@ class Acceptance:
             found = await runners.manifests(connection, framework_of(job))
         return with_defaults(job, found[0] if found else None)
 
-    async def check(self, job: job_pb2.Job) -> None:
-        """Raise INVALID_ARGUMENT if the job names what does not exist or what its framework refuses.
+    async def check(self, job: job_pb2.Job) -> Inputs:
+        """What the job reads.
 
+        Raises INVALID_ARGUMENT if the job names what does not exist or what its framework refuses, and
         MESSAGE_TOO_LARGE if it is too large itself, or reads so many images that no runner can be told.
         """
         if job.ByteSize() > MAX_JOB_BYTES:
@@ -42,10 +43,11 @@ class Acceptance:
             raise invalid(Reason.CHECKPOINT_NOT_FOUND, "job.embed_faces.embedding_checkpoint", text)
         async with self._store.read() as connection:
             await self._check_framework(connection, job)
-        await self._resolver.resolve(job, is_new=True)
+        inputs = await self._resolver.resolve(job, is_new=True)
         async with self._store.read() as connection:
             await _check_dependencies(connection, job)
             await _check_dataset(connection, job)
+        return inputs
 
     async def await_makers(self, job: job_pb2.Job) -> None:
         """Let `job` depend on the jobs whose artifacts it reads, unless they have ended.

@@ -16,7 +16,7 @@ from scheduler.services import explain, pages
 from scheduler.services.acceptance import Acceptance
 from scheduler.services.job_watch import JobWatch
 from scheduler.services.tail import Patience
-from scheduler.store import history, jobs, listing, media, present
+from scheduler.store import history, jobs, listed_images, listing, media, present
 from scheduler.store.store import Store
 from visionmesh import names
 from visionmesh.errors import Reason, not_found, precondition
@@ -82,7 +82,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             known = await jobs.known_request(connection, "", request_id, fingerprint)
         if known is not None:
             return await self._get(known)
-        await self._acceptance.check(job)
+        inputs = await self._acceptance.check(job)
         if validate_only:
             async with self._store.read() as connection:
                 waiting = await jobs.unsettled(connection, job)
@@ -95,6 +95,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 trace_id = secrets.token_hex(16)
                 await jobs.create(change, job_id, job, trace_id=trace_id, retried_from=retried_from)
                 await media.name_by(change, media.media_ids_of(job), job_id)
+                if listed_images.reads_folders(job):
+                    await listed_images.keep(change, job_id, (image.uri for image in inputs.images))
         return await self._get(before or name)
 
     async def GetJob(self, request: job_pb2.GetJobRequest, context: Context) -> job_pb2.Job:

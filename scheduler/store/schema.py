@@ -243,6 +243,13 @@ uploads = Table(
     Column("create_time", Instant, nullable=False, index=True),
 )
 
+listed_images = Table(
+    "listed_images",
+    metadata,
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("payload", LargeBinary, nullable=False),  # ImageUris
+)
+
 media_items = Table(
     "media_items",
     metadata,

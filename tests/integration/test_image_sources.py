@@ -308,6 +308,33 @@ async def test_an_image_that_has_vanished_from_the_store_is_an_error_entry(world
     kept.unlink()
 
 
+async def test_a_folder_is_listed_once_whatever_comes_and_goes(world: World) -> None:
+    folder = world.folder / "data" / "artifacts" / "changing"
+    folder.mkdir()
+    for name in ("b-red", "d-green", "f-blue"):
+        (folder / f"{name}.png").write_bytes(picture(name[2:], "PNG"))
+    await world.mesh.client.drain_runner(RUNNER)
+    uris = job_pb2.ImageUris(uris=[folder.as_uri() + "/"])
+    handle = await world.mesh.client.create_job(world.job(job_pb2.ImageSource(uris=uris)))
+    (folder / "a-blue.png").write_bytes(picture("blue", "PNG"))
+    (folder / "d-green.png").unlink()
+    (folder / "f-blue.png").write_bytes(picture("red", "PNG", 50))  # what it is now counts
+    await world.mesh.client.undrain_runner(RUNNER)
+    await handle.wait(PATIENCE, check=True)
+    found = [each async for each in handle.predictions()]
+    told = [(Path(each.image_uri).name, [c.class_name for c in each.classifications]) for each in found]
+    assert told == [("b-red.png", ["red"]), ("d-green.png", []), ("f-blue.png", ["red"])]
+    assert error_of(found[1].error).reason == "NOT_FOUND"
+    again = await handle.retry()
+    await again.wait(PATIENCE, check=True)
+    assert [Path(each.image_uri).name async for each in again.predictions()] == [
+        "a-blue.png",
+        "b-red.png",
+        "f-blue.png",
+    ]
+    await world.mesh.client.job(handle.name).delete()
+
+
 @pytest.mark.parametrize("media_id", ["../secrets", "http://evil.example/x", "a%2fb", "a\\b", "a\nb"])
 async def test_an_id_that_could_lead_elsewhere_is_refused_at_once(world: World, media_id: str) -> None:
     with pytest.raises(MeshError) as refused:

@@ -1062,7 +1062,7 @@ class ImageUris(_message.Message):
     @_builtins.property
     def uris(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """URIs inside the configured stores; a URI that ends in / means all images
-        below it. 1 to 10000.
+        that are below it when the job is created. 1 to 10000.
         """
 
     def __init__(
