@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from scheduler import settings as configuration
 from scheduler.lock import folder_lock, holder_of
+from scheduler.media_store import configured
 from scheduler.refusal import CannotStart
 from scheduler.settings import BadSettings, Settings
 from scheduler.store.engine import async_url, open_to_look, sqlite_file
@@ -44,6 +45,8 @@ async def findings(settings: Settings) -> AsyncIterator[Finding]:
         ("artifacts", settings.resolved_artifacts_url()),
     ):
         yield await store(f"{name} store", url)
+    if settings.media_store_url:
+        yield await media_store(settings)
 
 
 def guarded(check: str, look: Callable[[], Finding]) -> Finding:
@@ -160,6 +163,22 @@ async def store(check: str, url: str) -> Finding:
         return problem(check, f"{url} does not answer", "see that its server runs")
     finally:
         await opened.close()
+
+
+async def media_store(settings: Settings) -> Finding:
+    """The external media store answers."""
+    check, advice = "media store", "see to it, or mend MEDIA_STORE_URL and MEDIA_STORE_TOKEN"
+    try:
+        images = configured(settings)
+    except ValueError as error:
+        return problem(check, str(error), "set it right, or leave it out")
+    if images is None:
+        return ok(check, "there is none")
+    async with images.open():
+        trouble = await images.trouble()
+    if trouble:
+        return problem(check, f"{settings.media_store_url} cannot be used: {trouble}", advice)
+    return ok(check, f"{settings.media_store_url} answers")
 
 
 async def _before_it_is_made(check: str, root: Path) -> Finding:

@@ -24,6 +24,7 @@ import structlog
 import yarl
 from google.rpc import code_pb2, status_pb2
 
+from scheduler.settings import Settings
 from visionmesh import errors
 from visionmesh.datasets.image_types import HEAD_BYTES, image_type
 from visionmesh.datasets.images import FORMATS
@@ -173,6 +174,16 @@ class MediaStore:
         ) as self._session:
             yield self
 
+    async def trouble(self) -> str:
+        """Why the store cannot be used, as far as a request to its base URL tells; empty if it answers."""
+        assert self._session is not None, "the media store is not open"  # noqa: S101
+        try:
+            async with self._session.get(self._where.base, allow_redirects=False) as response:
+                code = response.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            return f"{type(error).__name__}: {error}"
+        return f"it answers {code}" if code >= 500 or code == 401 else ""
+
     async def fetch(self, media_id: str) -> MediaImage:
         """One image, whole and checked. Raises ImageRefused, and UNAVAILABLE if the store is away."""
         last = _Again(f"nothing came within {self._seconds:g} s")
@@ -264,6 +275,18 @@ class MediaStore:
         )
         status = errors.status(code_pb2.INVALID_ARGUMENT, Reason.IMAGE_UNREADABLE, text)
         return ImageRefused(status)
+
+
+def configured(settings: Settings) -> MediaStore | None:
+    """The media store of these settings, if there is one. Raises ValueError naming what is wrong."""
+    if not settings.media_store_url:
+        return None
+    return MediaStore(
+        address(settings.media_store_url, settings.media_store_path),
+        token=settings.media_store_token.get_secret_value(),
+        max_bytes=settings.media_store_max_bytes,
+        timeout_seconds=settings.media_store_timeout_seconds,
+    )
 
 
 async def _head_first(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

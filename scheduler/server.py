@@ -15,7 +15,7 @@ from scheduler.listen import bind
 from scheduler.lock import claimed
 from scheduler.lookout import Lookout
 from scheduler.media_fetch import MediaFetch
-from scheduler.media_store import MediaStore, address
+from scheduler.media_store import configured
 from scheduler.publishing import Publisher
 from scheduler.refusal import CannotStart, Refusal
 from scheduler.services.acceptance import Acceptance
@@ -105,22 +105,10 @@ def _opened(settings: Settings, hub: Hub) -> tuple[Catalog, Store, MediaFetch | 
         limits = Limits(settings.max_archive_files, settings.max_archive_bytes)
         catalog = Catalog(open_store(datasets, "DATASETS"), open_store(artifacts, "ARTIFACTS"), limits)
         store = Store(settings.resolved_database_url(), hub.publish)
-        return catalog, store, _media(settings, store)
+        images = configured(settings)
+        return catalog, store, MediaFetch(images, store) if images is not None else None
     except ValueError as error:
         raise CannotStart(Refusal.BAD_SETTING, f"A setting is wrong. {error}") from error
-
-
-def _media(settings: Settings, store: Store) -> MediaFetch | None:
-    """The external media store, if there is one. Raises ValueError naming the setting that is wrong."""
-    if not settings.media_store_url:
-        return None
-    images = MediaStore(
-        address(settings.media_store_url, settings.media_store_path),
-        token=settings.media_store_token.get_secret_value(),
-        max_bytes=settings.media_store_max_bytes,
-        timeout_seconds=settings.media_store_timeout_seconds,
-    )
-    return MediaFetch(images, store)
 
 
 @asynccontextmanager

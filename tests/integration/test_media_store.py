@@ -3,10 +3,12 @@
 import asyncio
 import hashlib
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from media_server import (
     TOKEN,
     MediaServer,
@@ -19,8 +21,9 @@ from media_server import (
     truncated,
 )
 
-from scheduler import media_store
+from scheduler import doctor, media_store, settings
 from scheduler.media_store import BadId, ImageRefused, MediaStore, address, id_of, uri_of
+from visionmesh.doctor import Verdict
 from visionmesh.errors import MeshError, error_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -182,8 +185,6 @@ async def test_the_token_goes_to_the_store_and_cookies_and_proxies_do_not(server
 
 
 def _with_cookie(data: bytes):
-    from aiohttp import web
-
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.Response(body=data)
         response.set_cookie("session", "1")
@@ -210,6 +211,39 @@ async def test_many_images_are_fetched_side_by_side_but_not_all_at_once(server, 
     for found in await asyncio.gather(*(store.fetch(media_id) for media_id in server.images)):
         found.file.close()
     assert server.most_at_once == 16
+
+
+async def test_memory_does_not_grow_with_an_image(server) -> None:
+    head, size = picture(), 60 * 2**20
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(size)})
+        await response.prepare(request)
+        await response.write(head)
+        for start in range(len(head), size, 2**16):
+            await response.write(bytes(min(2**16, size - start)))
+        return response
+
+    server.answers["large"] = large
+    async with opened(server) as store:
+        tracemalloc.start()
+        found = await store.fetch("large")
+        with found.file:
+            counted = sum([len(chunk) async for chunk in found.chunks()])
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    print(f"{counted / 2**20:.0f} MiB passed through {most / 2**20:.1f} MiB of memory")
+    assert counted == size
+    assert most < 12 * 2**20
+
+
+async def test_the_doctor_says_whether_the_store_answers(server) -> None:
+    server.fails("", 404)
+    assert (await doctor.media_store(settings.read(media_store_url=server.url))).verdict is Verdict.OK
+    nobody = server.url.replace("127.0.0.1", "127.0.0.2")
+    for url, seen in ((nobody, "cannot be used"), ("ftp://store", "MEDIA_STORE_URL")):
+        found = await doctor.media_store(settings.read(media_store_url=url))
+        assert (found.verdict, seen in found.seen) == (Verdict.PROBLEM, True)
 
 
 @pytest.mark.parametrize(
