@@ -64,7 +64,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
             runner_pb2.ModelInfo(
                 name=name,
                 tasks=[vision_pb2.TASK_CLASSIFY],
-                description="timm",
+                description="Classifier of timm",
                 pretrained=name in weights.published(),
             )
             for name in model_names()
