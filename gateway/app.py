@@ -20,6 +20,7 @@ from gateway.calls import Calls
 from gateway.context import Context, Endpoint
 from gateway.downloads import download
 from gateway.health import health_routes
+from gateway.openapi.page import docs_routes
 from gateway.origins import OriginGuard
 from gateway.presence import ClientGone
 from gateway.routes import CONTRACTS, Route, match, routes_of
@@ -107,7 +108,7 @@ async def gateway(settings: Settings) -> AsyncIterator[Starlette]:
         )
         calls = Calls(channel, uploads, settings.scheduler, settings.timeout_seconds)
         app = Starlette(
-            routes=health_routes(channel, settings.scheduler),
+            routes=[*health_routes(channel, settings.scheduler), *docs_routes()],
             middleware=_middleware(settings),
             exception_handlers={HTTPException: _refused_by_starlette},
         )

@@ -111,12 +111,13 @@ def _resolve(kind: Descriptor, name: str) -> list[FieldDescriptor]:
             _refuse(name, f"There is no such query parameter. There are: {known or 'none'}.")
         path.append(field)
         within = None if field.is_repeated else field.message_type
-    if not _is_textual(path[-1]):
+    if not is_textual(path[-1]):
         _refuse(name, "This field is an object: name a field in it, as in a.b, or send it in a body.")
     return path
 
 
-def _is_textual(field: FieldDescriptor) -> bool:
+def is_textual(field: FieldDescriptor) -> bool:
+    """Whether the field, or each of its items, can be a query parameter."""
     return field.message_type is None or field.message_type.full_name in _TEXTUAL
 
 
