@@ -26,6 +26,9 @@ _WORDS = {
     Obstacle.RESERVED: "is being kept free for a job that has waited for longer",
 }
 
+_MENDED_AT_RUNNER = {Obstacle.OFFLINE, Obstacle.PRETRAINED}
+"""What can be mended by starting the runner, or by starting it otherwise."""
+
 _SHOWN_RUNNERS = 3
 
 
@@ -93,7 +96,7 @@ async def _explain_queued(
 
 def _say_what_is_missing(answer: job_pb2.ExplainJobResponse, capable: set[str]) -> None:
     busy = [verdict.message for verdict in answer.runners if names.runner_id(verdict.runner) in capable]
-    away = [verdict.message for verdict in answer.runners if list(verdict.obstacles) == [Obstacle.OFFLINE]]
+    away = [verdict.message for verdict in answer.runners if set(verdict.obstacles) <= _MENDED_AT_RUNNER]
     if any(verdict.fits for verdict in answer.runners):
         _wait(answer, "CAPACITY", "a runner is free and will take it within moments", "")
     elif busy:

@@ -172,3 +172,21 @@ class Threaded(Plain):
 
     def preload(self) -> None:
         threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+
+
+class Publishing(Plain):
+    """Its models `probe` and `wait` have published weights; those of `wait` never come."""
+
+    def manifest(self) -> runner_pb2.FrameworkManifest:
+        told = super().manifest()
+        told.models.extend(runner_pb2.ModelInfo(name=name, pretrained=True) for name in ("probe", "wait"))
+        return told
+
+    def fetch_weights(self, model: str, folder: Path, mirror: str) -> Path:
+        """Write down what the fetching process knows."""
+        if model == "wait":
+            (folder.parent / "pid").write_text(str(os.getpid()))
+            time.sleep(600)
+        path = folder / "weights.bin"
+        path.write_text(json.dumps({"mirror": mirror, "environ": dict(os.environ)}))
+        return path

@@ -90,6 +90,7 @@ class RunnerDouble:
         incarnation: str = "incarnation-1",
         attempts: Sequence[tuple[str, int]] = (),
         labels: dict[str, str] | None = None,
+        fetches_pretrained: bool = False,
     ) -> None:
         self.name = f"runners/{runner_id}"
         self.registered = runner_pb2.Registered()
@@ -104,7 +105,7 @@ class RunnerDouble:
         self.progress_stub: Any = progress_pb2_grpc.ProgressServiceStub(self._channel)
         self.result_stub: Any = result_pb2_grpc.ResultServiceStub(self._channel)
         described = manifest()
-        described.framework = framework
+        described.framework, described.fetches_pretrained = framework, fetches_pretrained
         self._register = runner_pb2.Register(
             runner_id=runner_id,
             incarnation=incarnation,

@@ -271,12 +271,14 @@ class Mesh:
 
 def settings(address: str, work_dir: Path, **more) -> AgentSettings:
     return AgentSettings(
-        scheduler=address,
-        framework=FRAMEWORK,
-        runner_id="r-1",
-        work_dir=work_dir,
-        drain_grace_seconds=5,
-        **more,
+        **{
+            "scheduler": address,
+            "framework": FRAMEWORK,
+            "runner_id": "r-1",
+            "work_dir": work_dir,
+            "drain_grace_seconds": 5,
+            **more,
+        }
     )
 
 
@@ -729,3 +731,68 @@ def replies(scheduler: Scheduler) -> dict[str, runner_pb2.AssignmentReply]:
         for request in scheduler.heard
         if request.HasField("assignment_reply")
     }
+
+
+PUBLISHING = "plain_framework:Publishing"
+
+
+def from_published(model: str, **more) -> runner_pb2.Assignment:
+    assignment = training(model)
+    assignment.job.train.pretrained = True
+    assignment.MergeFrom(runner_pb2.Assignment(**more))
+    return assignment
+
+
+def probed(scheduler: Scheduler) -> dict[str, str]:
+    """The environment of the job process."""
+    (line,) = [line.message for line in scheduler.updates("log_line") if line.message.startswith("{")]
+    return json.loads(line)["environ"]
+
+
+async def test_published_weights_are_fetched_beside_the_job_process(scheduler, tmp_path, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    more = {"framework": PUBLISHING, "pretrained": True, "weights_mirror": "http://mirror/"}
+    async with started(*scheduler, tmp_path / "work", **more) as mesh:
+        assert mesh.scheduler.registered[0].manifest.fetches_pretrained
+        assign(mesh.scheduler, from_published("probe"))
+        assert outcome(await mesh.scheduler.ended()) == ("SUCCEEDED", "UNSPECIFIED")
+    told = probed(mesh.scheduler)
+    weights = Path(told["CHECKPOINT_PATH"])
+    assert weights == tmp_path / "work/weights/1/probe/weights.bin"
+    fetched = await asyncio.to_thread(lambda: json.loads(weights.read_text()))
+    assert fetched["mirror"] == "http://mirror"
+    assert (fetched["environ"]["HTTPS_PROXY"], told.get("HTTPS_PROXY")) == ("http://proxy", None)
+    assert "AWS_SECRET_ACCESS_KEY" not in fetched["environ"]
+
+
+async def test_a_resumed_training_has_published_weights_to_start_anew_from(scheduler, tmp_path):
+    last = runner_pb2.ObjectInput(uri="file:///store/last.pt", size_bytes=4, sha256=sha256(b"last"))
+    async with started(*scheduler, tmp_path / "work", framework=PUBLISHING, pretrained=True) as mesh:
+        mesh.scheduler.objects["file:///store/last.pt"] = b"last"
+        assign(mesh.scheduler, from_published("probe", checkpoint=last, resume=True))
+        assert outcome(await mesh.scheduler.ended()) == ("SUCCEEDED", "UNSPECIFIED")
+    told = probed(mesh.scheduler)
+    assert Path(told["CHECKPOINT_PATH"]).name == "checkpoint.pt"
+    assert Path(told["START_CHECKPOINT_PATH"]).name == "weights.bin"
+
+
+async def test_a_runner_that_may_not_fetch_says_so(scheduler, tmp_path):
+    async with started(*scheduler, tmp_path / "work", framework=PUBLISHING) as mesh:
+        assert not mesh.scheduler.registered[0].manifest.fetches_pretrained
+        assign(mesh.scheduler, from_published("probe"))
+        ended = await mesh.scheduler.ended()
+    assert outcome(ended) == ("FAILED", "USER_ERROR")
+    assert "start the runner with --pretrained" in ended.error.message
+    assert not mesh.scheduler.updates("attempt_started")
+
+
+async def test_a_cancel_while_published_weights_are_fetched_ends_at_once(scheduler, tmp_path):
+    async with started(*scheduler, tmp_path / "work", framework=PUBLISHING, pretrained=True) as mesh:
+        assign(mesh.scheduler, from_published("wait"))
+        said = tmp_path / "work/weights/1/pid"
+        await mesh.scheduler.until(lambda: said.exists() and said.read_text())
+        cancel(mesh.scheduler, vision_pb2.ATTEMPT_CAUSE_CANCELLED, timedelta(seconds=60))
+        assert outcome(await mesh.scheduler.ended()) == ("CANCELLED", "CANCELLED")
+        gone = Path(f"/proc/{said.read_text()}")
+        await mesh.scheduler.until(lambda: not gone.exists())

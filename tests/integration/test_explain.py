@@ -66,3 +66,31 @@ async def test_it_has_ended(mesh: Any, a_train: ATrain, framework: str) -> None:
         await mesh.until_state(bad.name, "FAILED")
     assert (await mesh.explain(good.name)).summary == "The job has succeeded in attempt 1."
     assert (await mesh.explain(bad.name)).summary == "The job has failed in attempt 1: the labels are odd"
+
+
+async def test_only_runners_that_may_fetch_published_weights_get_jobs_that_need_them(
+    mesh: Any, a_train: ATrain, framework: str
+) -> None:
+    """With no runner known yet, the job is accepted, and waits for one that may."""
+    job = await mesh.create(_from_published(a_train()))
+    async with mesh.runner(framework) as offline:
+        other = await mesh.create(a_train())
+        assert (await offline.next_assignment()).job.name == other.name  # it came later
+        answer = await mesh.explain(job.name)
+        (verdict,) = [verdict for verdict in answer.runners if verdict.runner == offline.name]
+        assert list(verdict.obstacles) == ["PRETRAINED", "SLOTS"]
+        async with mesh.runner(framework, fetches_pretrained=True) as allowed:
+            assert (await allowed.next_assignment()).job.name == job.name
+
+
+async def test_no_runner_may_fetch_published_weights(mesh: Any, a_train: ATrain, framework: str) -> None:
+    job = await mesh.create(_from_published(a_train()))
+    async with mesh.runner(framework) as offline:
+        summary = (await mesh.explain(job.name)).summary
+        words = f"{offline.name} is not allowed to fetch published weights (start it with --pretrained)"
+        assert summary == f"The job is queued, it is next: {words}."
+
+
+def _from_published(job: job_pb2.Job) -> job_pb2.Job:
+    job.train.pretrained = True
+    return job
