@@ -61,6 +61,11 @@ class Case:
     hyperparameters: dict[str, Any] = field(default_factory=lambda: QUICK)
     best: str = "best.pt"
 
+    @property
+    def side(self) -> int:
+        """Of the images to look at, which are scaled down for the network."""
+        return self.size * 5 // 4
+
     def __str__(self) -> str:
         return f"{self.framework.name}-{self.task}"
 
@@ -69,7 +74,7 @@ SHAPES = Ultralytics()
 CASES = (
     Case(SHAPES, "detect", "yolov8n", "mAP50", 0.85, 5),
     Case(SHAPES, "segment", "yolov8n-seg", "mAP50", 0.85, 5),
-    Case(SHAPES, "pose", "yolov8n-pose", "mAP50", 0.85, 5),
+    Case(SHAPES, "pose", "yolov8n-pose", "mAP50", 0.85, 7),
     Case(SHAPES, "obb", "yolov8n-obb", "mAP50", 0.85, 6, size=128),
     Case(SHAPES, "classify", "yolov8n-cls", "accuracy_top1", 0.9, 5, size=64),
     Case(
@@ -85,7 +90,6 @@ CASES = (
         best="best.safetensors",
     ),
 )
-OWN = {"detect": "B", "segment": "M", "pose": "P", "obb": "B"}
 
 
 @dataclass(frozen=True)
@@ -99,10 +103,10 @@ class Trained:
     @property
     def images(self) -> Path:
         """The test split as a folder of images, named by their classes if these are what is looked for."""
-        folder = self.data / "images/test"
+        folder = self.data.parent / "test/images/test"
         if not folder.exists():
             folder.mkdir(parents=True)
-            for image in sorted((self.data / "test").rglob("*.jpg")):
+            for image in sorted((self.data.parent / "test/test").rglob("*.jpg")):
                 (folder / f"{image.parent.name}-{image.name}").symlink_to(image)
         return folder
 
@@ -121,9 +125,11 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     case: Case = request.param
     folder = tmp_path_factory.mktemp(case.task)
     if case.task == "classify":
-        write_class_folders(folder / "data", train=96, val=24, test=12, size=case.size)
+        write_class_folders(folder / "data", train=96, val=24, test=0, size=case.size)
+        write_class_folders(folder / "test", train=0, val=0, test=12, size=case.side)
     else:
-        write_shapes(folder / "data", train=96, val=24, test=12, size=case.size, task=case.task)
+        write_shapes(folder / "data", train=96, val=24, test=0, size=case.size, task=case.task)
+        write_shapes(folder / "test", train=0, val=0, test=12, size=case.side, task=case.task)
     run = JobRun(
         case.framework,
         kind="train",
@@ -163,16 +169,10 @@ def test_it_learns_and_measures_the_same_afterwards(trained: Trained, tmp_path: 
     assert sum(entry.instances for entry in per_class.values()) == measured.instances
     names = {"precision", "recall"} if case.task == "classify" else BOXES
     assert all(names <= set(entry.metrics) for entry in per_class.values())
-
-
-def test_outlines_and_keypoints_are_measured_beside_their_boxes(trained: Trained, tmp_path: Path) -> None:
-    """The canonical names are the task's own; what is measured of the boxes keeps ultralytics' names."""
-    if trained.case.task not in {"segment", "pose"}:
-        return
-    (measured,) = trained.job("validate", tmp_path, dataset_path=trained.data).results("validation")
-    assert "metrics/mAP50(B)" in measured.metrics
-    assert f"metrics/mAP50({OWN[trained.case.task]})" not in measured.metrics
-    assert "metrics/mAP50(B)" in measured.per_class[0].metrics
+    # The canonical names are the task's own; what outlines and keypoints measure of boxes keeps its name.
+    for metrics in (measured.metrics, measured.per_class[0].metrics):
+        assert ("metrics/mAP50(B)" in metrics) == (case.task in {"segment", "pose"})
+        assert not {"metrics/mAP50(M)", "metrics/mAP50(P)"} & set(metrics)
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def found(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> list[re
     assert len(predictions) == 12
     for prediction in predictions:
         with Image.open(output / f"overlays/{prediction.index}.jpg") as overlay:
-            assert overlay.size == (trained.case.size, trained.case.size)
+            assert overlay.size == (trained.case.side, trained.case.side)
     return predictions
 
 
@@ -237,15 +237,15 @@ def test_it_finds_the_right_things(trained: Trained, found: list[result_pb2.Imag
     compare = {"detect": box_overlap, "segment": mask_overlap, "pose": near, "obb": turned_overlap}
     scores = []
     for prediction in found:
-        label = trained.data / "labels/test" / f"{Path(prediction.image_uri).stem}.txt"
+        label = trained.images.parents[1] / "labels/test" / f"{Path(prediction.image_uri).stem}.txt"
         for line in label.read_text().splitlines():
             class_id, *values = line.split()
-            truth = np.array([float(value) for value in values]) * trained.case.size
+            truth = np.array([float(value) for value in values]) * trained.case.side
             of_class = [one for one in prediction.detections if one.class_id == int(class_id)]
             score = compare[trained.case.task]
-            scores.append(max((score(one, truth, trained.case.size) for one in of_class), default=0.0))
+            scores.append(max((score(one, truth, trained.case.side) for one in of_class), default=0.0))
     print(f"{trained.case}: {np.mean(scores):.2f} on average of {len(scores)} objects")
-    assert np.mean([score > 0.5 for score in scores]) > 0.8
+    assert np.mean([score > 0.3 for score in scores]) > 0.75
     for detection in (one for prediction in found for one in prediction.detections):
         assert detection.HasField("mask") == (trained.case.task == "segment")
         assert bool(detection.polygons) == (trained.case.task == "segment")
@@ -287,12 +287,12 @@ def mask_overlap(found: result_pb2.Detection, truth: np.ndarray, size: int) -> f
     return overlap(large, drawn(pairs(truth), size))
 
 
-def near(found: result_pb2.Detection, truth: np.ndarray, _: int) -> float:
+def near(found: result_pb2.Detection, truth: np.ndarray, size: int) -> float:
     """1 where each keypoint is where it should be, 0.5 where they are a tenth of the image away."""
     assert [point.name for point in found.keypoints] == list(KEYPOINT_NAMES)
     points = truth[4:].reshape(-1, 3)[:, :2]
     off = [math.dist((point.x, point.y), there) for point, there in zip(found.keypoints, points, strict=True)]
-    return float(max(0, 1 - np.mean(off) / 96 * 5))
+    return float(max(0, 1 - np.mean(off) / size * 5))
 
 
 def turned_overlap(found: result_pb2.Detection, truth: np.ndarray, size: int) -> float:
@@ -317,7 +317,7 @@ def test_it_finds_what_the_frameworks_own_command_line_finds(
     for prediction in found:
         file = tmp_path / "cli/labels" / f"{Path(prediction.image_uri).stem}.txt"
         theirs = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-        ours = list(as_they_write(trained.case.task, prediction, trained.case.size))
+        ours = list(as_they_write(trained.case.task, prediction, trained.case.side))
         assert len(ours) == len(theirs)
         for mine, other in zip(ours, theirs, strict=True):
             told += 1
@@ -330,7 +330,7 @@ def test_it_finds_what_the_frameworks_own_command_line_finds(
             assert len(mine) == len(numbers)
             if trained.case.task == "obb":  # they begin at another corner
                 mine, numbers = in_order(mine[1:-1]), in_order(numbers[1:-1])
-            assert mine[1:-1] == pytest.approx(numbers[1:-1], abs=1e-3 / trained.case.size)
+            assert mine[1:-1] == pytest.approx(numbers[1:-1], abs=1e-3 / trained.case.side)
     print(f"{trained.case}: {told} alike")
     assert told >= 12
 
