@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from dataset_copies import as_coco, as_images_json, as_yolo
 from job_recorder import JobRun
 from PIL import Image
 from safetensors import safe_open
@@ -132,6 +133,25 @@ def test_validation_measures_what_was_learned(trained: JobRun, shapes: Path, tmp
     assert counts.sum(dim=0).tolist() == [11, 11, 11]  # columns are the true classes
     assert counts.trace() / 33 == pytest.approx(measured.metrics["accuracy_top1"])
     assert (tmp_path / "confusion_matrix.png").is_file()
+
+
+def test_the_same_images_measure_the_same_in_every_layout(
+    trained: JobRun, shapes: Path, tmp_path: Path
+) -> None:
+    best = trained.environment.output_path / "best.safetensors"
+    copies = (
+        as_yolo(shapes, tmp_path / "yolo"),
+        as_coco(shapes, tmp_path / "coco", 64),
+        as_images_json(shapes, tmp_path / "json", 64),
+    )
+    measured = []
+    for folder in (shapes, *copies):
+        values = {"dataset_path": folder, "checkpoint_path": best, "output_path": tmp_path / "out"}
+        measured.append(Run(kind="validate", **values).go().results("validation")[0])
+    for copy in measured[1:]:
+        assert dict(copy.metrics) == pytest.approx(dict(measured[0].metrics), abs=1e-6)
+        assert copy.confusion_matrix.counts == measured[0].confusion_matrix.counts
+        assert [row.images for row in copy.per_class] == [11, 11, 11]
 
 
 def test_inference_gives_the_likeliest_classes_as_timm_itself_does(
