@@ -37,7 +37,7 @@ def told(report: DatasetReport) -> list[tuple[str, int]]:
         ([BOX, ""], "", ("detect",)),
         ([], "", ("detect",)),
         ([TRIANGLE], "", ("segment", "detect")),
-        ([f"{TRIANGLE}\n{CORNERS}"], "", ("segment", "detect")),
+        ([f"{TRIANGLE}\n{CORNERS}\n{CORNERS}"], "", ("segment", "detect")),
         ([CORNERS], "", ("obb", "segment", "detect")),
         ([CORNERS], "task: segment", ("segment", "obb", "detect")),
         ([TRIANGLE], "task: detect", ("detect", "segment")),
