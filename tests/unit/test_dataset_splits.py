@@ -184,6 +184,30 @@ def test_a_listing_that_is_no_good_is_told_of_as_it_was_sent(tmp_path: Path) -> 
     assert examine(copy, tmp_path / "b").report.problems[0].file == "annotations/instances.json"
 
 
+@pytest.mark.parametrize(
+    ("kind", "names", "file"),
+    [
+        ("labels", ("0.txt",), "labels/0.txt"),
+        ("annotations", ("0.json",), "annotations/0.json"),
+        ("annotations", ("instances.json",), "annotations/instances.json"),
+    ],
+)
+def test_files_that_are_too_large_are_not_read(
+    tmp_path: Path, kind: str, names: tuple[str, ...], file: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in "01":
+        Image.new("RGB", (16, 16)).save(tmp_path / "images" / f"{name}.jpg")
+    if kind == "labels":
+        (tmp_path / "classes.txt").write_text("cat")
+    (tmp_path / kind).mkdir()
+    for name in names:
+        with (tmp_path / kind / name).open("wb") as large:
+            large.truncate(3 * 2**30)  # takes no room on the disk
+    problems = examine(tmp_path, tmp_path / "scratch").report.problems
+    assert [problem.message for problem in problems if problem.file == file and "bytes" in problem.message]
+
+
 def as_coco_without_splits(source: Path, target: Path) -> Path:
     copy = as_coco(source, target, 32)
     (copy / "annotations/instances_train.json").rename(copy / "annotations/instances.json")

@@ -32,6 +32,11 @@ class Told:
     """Which keypoint each becomes in the mirror; empty if that is not told."""
 
 
+def is_there(folder: Path) -> bool:
+    """Whether a file names the classes."""
+    return any((folder / name).exists() for name in ("data.yaml", "data.yml", "classes.txt"))
+
+
 def read(folder: Path) -> Told:
     """What is told in data.yaml, data.yml or classes.txt.
 

@@ -32,7 +32,7 @@ from visionmesh.datasets._objects import (
 from visionmesh.datasets.images import images_below, refused_images, training_size
 from visionmesh.datasets.report import DatasetReport, SplitReport
 
-_MAX_BYTES = 2 * 2**30
+MAX_BYTES = 2 * 2**30
 _MAX_LOCATED_BYTES = 64 * 2**20  # telling lines is slow
 _SHOWN = 60
 
@@ -133,7 +133,7 @@ def _read(folder: Path, split: str, file: Path, report: DatasetReport) -> _Split
 
 def _parsed(folder: Path, split: str, file: Path, report: DatasetReport, *, located: bool) -> _Split:
     name = _shown(file, folder)
-    content = load(file, name, _MAX_BYTES, report, located=located)
+    content = load(file, name, MAX_BYTES, report, located=located)
     categories = _entries(content, "categories", name, report)
     numbers, class_names = _classes(categories, name, report)
     images = _images(content, folder, split, file, report)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from visionmesh.datasets import class_folders, coco, images_json, splits, yolo
+from visionmesh.datasets import _data_yaml, class_folders, coco, images_json, splits, yolo
 from visionmesh.datasets.report import DatasetReport, Problem
 
 
@@ -115,14 +115,12 @@ IMAGES_JSON = Format(
     images_json.FOLDERS.standard_paths,
 )
 
-_CLASS_NAMES = ("data.yaml", "data.yml", "classes.txt")
-
 
 def format_of(folder: Path) -> Format:
     """The layout of `folder`; YOLO where it looks like none, so that its check says what is missing."""
     if not (folder / "labels").is_dir() and not coco.is_laid_out(folder) and images_json.is_laid_out(folder):
         return IMAGES_JSON
-    if any((folder / name).exists() for name in _CLASS_NAMES):
+    if _data_yaml.is_there(folder):
         return YOLO
     if coco.is_laid_out(folder):
         return COCO

@@ -45,7 +45,7 @@ _IMAGE = ("image", "image_name", "file_name", "image_path")
 _OUTLINE = ("polygon", "segmentation")
 _CORNERS = ("oriented_box", "obb")
 _EDGES = ("x1", "y1", "x2", "y2")
-_MAX_BYTES = 16 * 2**20
+MAX_BYTES = 16 * 2**20
 
 
 @dataclass
@@ -137,7 +137,7 @@ def _read_split(folder: Path, split: str, report: DatasetReport, *, located: boo
     for image, _, path in FOLDERS.pairs(folder, split):
         if path.is_file():
             name = path.relative_to(folder).as_posix()
-            told = load(path, name, _MAX_BYTES, report, located=located)
+            told = load(path, name, MAX_BYTES, report, located=located)
             if told and (read := _entries(_Labels(name, image, told), report)) is not None:
                 found.append(read)
     return found
@@ -170,7 +170,7 @@ def _size(labels: _Labels) -> Size | None:
 
 def _class_names(folder: Path, read: Sequence[_Labels], report: DatasetReport) -> list[str]:
     """Told by a file, or the labels, sorted; with keypoints these go to the report."""
-    if any((folder / name).is_file() for name in ("data.yaml", "data.yml", "classes.txt")):
+    if _data_yaml.is_there(folder):
         told = _data_yaml.told(folder, report)
         report.keypoint_names, report.flip_indices = told.keypoint_names, told.flip_indices
         report.keypoint_shape = told.keypoint_shape

@@ -93,15 +93,16 @@ def _outside(
     stretches: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """The parts of `stretches` that no other covers; both in order."""
-    parts = []
-    for start, bottom in stretches:
-        top = start
-        for begin, end in others:
-            if end <= top or begin >= bottom:
-                continue
+    parts, at = [], 0
+    for top, bottom in stretches:
+        while at < len(others) and others[at][0] < bottom:
+            begin, end = others[at]
             if begin > top:
                 parts.append((top, begin))
-            top = end
+            top = max(top, end)
+            if end > bottom:
+                break  # it covers some of the next one too
+            at += 1
         if top < bottom:
             parts.append((top, bottom))
     return parts

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from visionmesh.datasets import _coco_files, _data_yaml, images_json, yolo
+from visionmesh.datasets import _coco_files, _data_yaml, coco, images_json, yolo
 from visionmesh.datasets._stratified import share_out
 from visionmesh.datasets.images import TRAINING_SUFFIXES, images_below
 from visionmesh.datasets.report import SPLIT_FOLDERS, DatasetReport, split_of
@@ -43,7 +43,7 @@ def plan(folder: Path) -> Plan:
     if _split_below(folder) or _split_below(folder / "images") or _coco_files.listings(folder):
         return Plan()
     listing = _coco_files.whole_listing(folder)
-    if listing is not None:
+    if listing is not None and not _data_yaml.is_there(folder):  # with names it is taken for YOLO
         return _plan_coco(folder, listing)
     if not (folder / "images").is_dir():
         return _plan_class_folders(folder)
@@ -81,6 +81,8 @@ def _plan_paired(folder: Path, kind: str, read: Callable[[Path], tuple[Collectio
 
 def _classes_in_lines(labels: Path, names: Collection[str]) -> set[str]:
     """The classes in a file of lines, which may be no good: that is found out later."""
+    if labels.stat().st_size > yolo.MAX_LABEL_BYTES:
+        return set()
     numbered = dict(enumerate(names))
     words = (line.split(maxsplit=1) for line in labels.read_text("utf-8", "replace").splitlines())
     numbers = (first[0] for first in words if first)
@@ -88,14 +90,14 @@ def _classes_in_lines(labels: Path, names: Collection[str]) -> set[str]:
 
 
 def _classes_in_json(labels: Path) -> tuple[set[str], str | None]:
-    content = _loaded(labels)
+    content = _loaded(labels, images_json.MAX_BYTES)
     split = split_of(str(content.get("split")))
     return set(images_json.class_names_in(content)), split
 
 
 def _plan_coco(folder: Path, listing: Path) -> Plan:
     """Two files that list the images in place of the one."""
-    content, name = _loaded(listing), listing.relative_to(folder).as_posix()
+    content, name = _loaded(listing, coco.MAX_BYTES), listing.relative_to(folder).as_posix()
     places = {path: path for path in _files(folder) if path != name}
     images, annotations = _entries(content, "images"), _entries(content, "annotations")
     shared = share_out(_classes_by_file(content, images, annotations))
@@ -135,8 +137,10 @@ def _key(value: Any) -> str:
     return json.dumps(value)
 
 
-def _loaded(path: Path) -> dict[str, Any]:
-    """The object in a file; empty if there is none: that is told later."""
+def _loaded(path: Path, max_bytes: int) -> dict[str, Any]:
+    """The object in a file; empty if there is none, or the file is too large: that is told later."""
+    if path.stat().st_size > max_bytes:
+        return {}
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError):

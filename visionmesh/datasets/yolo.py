@@ -14,7 +14,7 @@ from visionmesh.datasets._paired import PairedFolders
 from visionmesh.datasets.report import SERVES, SPLITS, DatasetReport, SplitReport
 
 FOLDERS = PairedFolders("labels", ".txt")
-_MAX_LABEL_BYTES = 16 * 2**20  # a line has about 40 bytes: some 400,000 objects in one image
+MAX_LABEL_BYTES = 16 * 2**20  # a line has about 40 bytes: some 400,000 objects in one image
 
 
 def check_folder(folder: Path, *, open_images: bool = False) -> DatasetReport:
@@ -86,8 +86,8 @@ def _check_split(folder: Path, split: str, form: str, report: DatasetReport) -> 
 
 def _check_labels(path: Path, name: str, form: str, report: DatasetReport) -> Counter[int]:
     """Check one label file; how many objects of each class it holds, -1 for one that is not known."""
-    if path.stat().st_size > _MAX_LABEL_BYTES:
-        report.add_problem(name, 0, f"it is no label file: it has more than {_MAX_LABEL_BYTES} bytes")
+    if path.stat().st_size > MAX_LABEL_BYTES:
+        report.add_problem(name, 0, f"it is no label file: it has more than {MAX_LABEL_BYTES} bytes")
         return Counter()
     found, classes = Counter[int](), len(report.class_names)
     for number, line in _lines(path):
@@ -102,7 +102,7 @@ def _check_labels(path: Path, name: str, form: str, report: DatasetReport) -> Co
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines of a label file that are not empty, by their numbers from 1."""
-    if path.stat().st_size > _MAX_LABEL_BYTES:
+    if path.stat().st_size > MAX_LABEL_BYTES:
         return
     for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), start=1):
         if line.strip():
