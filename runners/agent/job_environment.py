@@ -105,6 +105,7 @@ def job_environment(assignment: runner_pb2.Assignment, inputs: LocalInputs, outp
         start_checkpoint_path=inputs.start_checkpoint,
         embedding_checkpoint_path=inputs.embedding_checkpoint,
         first_image_index=inputs.first_image_index,
+        gpus=len(assignment.gpu_indices),
         **values,
     )
 

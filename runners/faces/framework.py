@@ -52,7 +52,7 @@ class Faces(Framework):
             )
         from runners.pytorch import device
 
-        return device.choose(environment.device)
+        return device.choose(environment.device, environment.gpus)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Find faces, and turn them into vectors if the job says so."""

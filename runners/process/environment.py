@@ -87,7 +87,10 @@ class JobEnvironment:
     """Seed of every random number generator, 0 to 2^31 - 1 (SEED)."""
 
     device: str | None = None
-    """cpu, mps, cuda or cuda:0 (DEVICE); the best there is by default."""
+    """cpu, mps, cuda, cuda:0 or cuda:0,1 (DEVICE); the best there is by default."""
+
+    gpus: int = 0
+    """GPUs that are the job's own, of those it sees the first; 0: none was asked for (GPUS)."""
 
     cpu_threads: int | None = None
     """Threads to compute with on a CPU, at least 1 (CPU_THREADS); all cores by default."""
@@ -290,6 +293,7 @@ _VARIABLES = (
     _Variable("checkpoint_period", ("CHECKPOINT_PERIOD",), _whole(1)),
     _Variable("seed", ("SEED",), _whole(0, 2**31 - 1)),
     _Variable("device", ("DEVICE",), _text),
+    _Variable("gpus", ("GPUS",), _whole(0, 64)),
     _Variable("cpu_threads", ("CPU_THREADS",), _whole(1, 1024)),
     _Variable("primary_metric", ("PRIMARY_METRIC",), _text),
     _Variable("primary_metric_mode", ("PRIMARY_METRIC_MODE",), _one_of("max", "min")),

@@ -53,6 +53,14 @@ class Ending:
     """The same with words."""
 
 
+class Ended(Exception):
+    """Another process of the job has failed, and told how."""
+
+    def __init__(self, ending: Ending) -> None:
+        super().__init__(ending.error.message)
+        self.ending = ending
+
+
 def status(
     code: int, reason: str, message: str, violations: Iterable[tuple[str, str]] = ()
 ) -> status_pb2.Status:
@@ -70,6 +78,8 @@ def status(
 
 def ending_of(error: BaseException) -> Ending:
     """How an attempt ended that raised `error`."""
+    if isinstance(error, Ended):
+        return error.ending
     if isinstance(error, UserError):
         told = status(error.code, error.reason, str(error), error.violations)
         return Ending(vision_pb2.ATTEMPT_STATE_FAILED, vision_pb2.ATTEMPT_CAUSE_USER_ERROR, told)

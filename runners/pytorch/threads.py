@@ -13,3 +13,8 @@ def use(count: int | None) -> None:
     ultralytics sets one less than that each time it chooses a device, so this comes after.
     """
     torch.set_num_threads(count or min(_MOST, len(os.sched_getaffinity(0))))
+
+
+def use_share(count: int | None, processes: int) -> None:
+    """As `use`, for one of `processes` that share the cores."""
+    use(count or max(1, min(_MOST, len(os.sched_getaffinity(0)) // processes)))

@@ -1,7 +1,8 @@
 """Images of class folders as batches of tensors."""
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from runners.process.errors import UserError
 from runners.pytorch.datasets import refuse_other_task, refuse_problems, refuse_unlabelled
+from runners.pytorch.ranks import Ranks
 from runners.vision import images
 from visionmesh.datasets.kept import layout_of
 
@@ -95,6 +97,12 @@ class LabelledImages(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc] #
 
     def __init__(self, found: Sequence[tuple[Path, int]], transform: Transform) -> None:
         self._found, self._transform = found, transform
+        self.chance: int | None = None
+        """Seeds what is random in the transform, for each image by itself; None: it is as it comes."""
+
+    def part(self, rank: int, count: int) -> "LabelledImages":
+        """Those images that process `rank` of `count` measures."""
+        return LabelledImages(self._found[rank::count], self._transform)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -105,7 +113,40 @@ class LabelledImages(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc] #
             picture = images.load(path)
         except images.UnreadableImage as error:
             raise UserError(f"{path.parent.name}/{error}", reason="DATASET_INVALID") from error
-        return self._transform(picture), label
+        if self.chance is None:
+            return self._transform(picture), label
+        with _own_chance(self.chance, index):
+            return self._transform(picture), label
+
+
+@contextmanager
+def _own_chance(chance: int, index: int) -> Iterator[None]:
+    """Random numbers of one image: the same whichever process reads it, and after whichever other."""
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    _seed_all((chance * 1_000_003 + index) % 2**31)
+    try:
+        yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])
+        torch.set_rng_state(kept[2])
+
+
+class Shares(Sampler[list[int]]):  # type: ignore[misc] # as above
+    """What one of several processes has of each batch, in the order that `generator` gives to all."""
+
+    def __init__(self, images: int, batch_size: int, generator: torch.Generator, ranks: Ranks) -> None:
+        self._images, self._batch_size, self._ranks = images, batch_size, ranks
+        self._generator = generator
+
+    def __len__(self) -> int:
+        return -(-self._images // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self._images, generator=self._generator).tolist()
+        for start in range(0, self._images, self._batch_size):
+            share, _ = self._ranks.share(order[start : start + self._batch_size])
+            yield share
 
 
 def check(folder: Path | None, splits: Sequence[str]) -> tuple[str, ...]:
@@ -131,33 +172,30 @@ def split(folder: Path, name: str, transform: Transform) -> LabelledImages:
     return LabelledImages([(image, int(label)) for image, _, label in found if label], transform)
 
 
-def loader(
-    dataset: LabelledImages, batch_size: int, workers: int, generator: torch.Generator | None = None
+def loader(dataset: LabelledImages, batch_size: int, workers: int) -> "DataLoader[tuple[torch.Tensor, int]]":
+    """Batches in order."""
+    return DataLoader(dataset, batch_size, num_workers=workers)
+
+
+def shuffled(
+    dataset: LabelledImages, batch_size: int, workers: int, generator: torch.Generator, ranks: Ranks
 ) -> "DataLoader[tuple[torch.Tensor, int]]":
-    """Batches in order, or shuffled by `generator`."""
-    return DataLoader(
-        dataset,
-        batch_size,
-        shuffle=generator is not None,
-        num_workers=workers,
-        generator=generator,
-        worker_init_fn=_seed_worker,
-    )
+    """What this process has of batches that `generator` shuffles."""
+    shares = Shares(len(dataset), batch_size, generator, ranks)
+    return DataLoader(dataset, batch_sampler=shares, num_workers=workers)
 
 
-def seed(number: int, epoch: int) -> torch.Generator:
-    """Seed every generator for one epoch; the one that shuffles.
+def seed(number: int, epoch: int, rank: int = 0) -> torch.Generator:
+    """Seed every generator for one epoch, each process's with others; the one that shuffles, alike in all.
 
     By the epoch, so that a training that is resumed goes on as if it had never stopped.
     """
     mixed = (number * 1_000_003 + epoch) % 2**31
-    random.seed(mixed)
-    np.random.seed(mixed)
-    torch.manual_seed(mixed)
+    _seed_all((mixed + rank * 7919) % 2**31)
     return torch.Generator().manual_seed(mixed)
 
 
-def _seed_worker(_: int) -> None:
-    mixed = torch.initial_seed() % 2**31
-    random.seed(mixed)
-    np.random.seed(mixed)
+def _seed_all(number: int) -> None:
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)

@@ -41,7 +41,7 @@ class Timm(Framework):
         surroundings.prepare()
         from runners.pytorch import device
 
-        return device.choose(environment.device)
+        return device.choose(environment.device, environment.gpus, several=environment.kind == "train")
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Train, validate, infer or embed."""

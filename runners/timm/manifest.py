@@ -51,6 +51,7 @@ _WHOLE: tuple[tuple[str, int, int | None, int, str], ...] = (
     ("decay_epochs", 1, None, 30, "Epochs from one step to the next, for step."),
     ("patience_epochs", 1, None, 10, "Epochs without improvement before a step, for plateau."),
     ("workers", 0, 64, 0, "Processes that load data; on a CPU always 0."),
+    ("processes", 1, 64, 1, "Processes that share each batch, on a CPU; on GPUs there is one for each."),
 )
 
 

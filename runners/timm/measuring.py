@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from runners.process.rates import Rate
 from runners.pytorch import classification
+from runners.pytorch.ranks import Ranks
 from visionmesh.v1 import result_pb2
 
 _TOP = 5
@@ -34,6 +35,13 @@ class Tally:
         classes = len(self.counts)
         pairs = torch.bincount(best[:, 0] * classes + truth, minlength=classes * classes)
         self.counts += pairs.reshape(classes, classes)
+
+    def sum(self, ranks: Ranks) -> None:
+        """Add what the other processes have counted."""
+        mine = torch.tensor([self._top, self._loss, self._images], dtype=torch.float64)
+        top, self._loss, images = ranks.sum(mine).tolist()
+        self._top, self._images = round(top), round(images)
+        self.counts = ranks.sum(self.counts)
 
     def metrics(self) -> dict[str, float]:
         """By canonical name; precision and recall are means over the classes that the split shows."""

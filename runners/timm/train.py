@@ -23,7 +23,7 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     Raises UserError for what the user can mend. On Stopped, the last complete epoch's checkpoint and
     a partial result are published before it passes on.
     """
-    from runners.pytorch import confusion, threads
+    from runners.pytorch import confusion, ranks, threads
     from runners.timm import classifier, data, training
     from runners.timm.output import Output
 
@@ -32,9 +32,10 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     names = data.check(environment.dataset_path, ("train", "val"))
     assert environment.dataset_path is not None  # noqa: S101 - it was checked
     commands.poll()
-    threads.use(environment.cpu_threads)
     settings = manifest.defaults() | with_types(manifest.manifest(), environment.hyperparameters)
-    material = training.Material(environment.dataset_path, device, settings)
+    devices = _devices(device, settings["processes"], environment.batch_size)
+    threads.use_share(environment.cpu_threads, len(devices))
+    material = training.Material(environment.dataset_path, settings)
     environment, start = starting_point(
         environment, classifier.read, lambda start: _check_resumable(start, names), emitter
     )
@@ -44,11 +45,18 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     data.seed(environment.seed, 0)
     found = _classifier(environment, names, settings, start, emitter)
     output = Output(environment, emitter, len(history.epochs))
-    going = training.Training(environment, found, material, history, output, emitter, commands)
-    if environment.resume and start is not None:
-        going.resume(start.training)
+    kept = start.training if environment.resume and start is not None else {}
+    scratch = environment.output_path.absolute() / "ranks"
     try:
-        stopped_early = going.run()
+        with ranks.together(devices, "runners.timm.training:follow", scratch, commands.poll) as all_of_us:
+            size = found.preprocessing.size
+            all_of_us.tell(training.Joint(environment, material, found.name, names, size, history, kept))
+            going = training.Training(
+                environment, found, material, history, output, emitter, commands, all_of_us
+            )
+            if kept:
+                going.resume(kept)
+            stopped_early = going.run()
     except Stopped:
         output.publish(history)
         if not history.epochs:
@@ -59,6 +67,22 @@ def train(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
     if going.best is not None:  # else an earlier attempt has drawn it
         confusion.publish(going.best.result(names).confusion_matrix, environment, emitter)
     emitter.training_result(history.result(environment.job_id, names, stopped_early=stopped_early))
+
+
+def _devices(device: str, processes: int, batch_size: int) -> list[str]:
+    """One for each process: the GPUs of a list, or so many times the CPU as the job asks for."""
+    from runners.pytorch.device import each
+
+    devices = each(device)
+    if device == "cpu":
+        devices *= processes
+    if len(devices) > batch_size:
+        raise UserError(
+            f"{len(devices)} processes cannot share a batch of {batch_size} images. Use a batch_size of "
+            f"{len(devices)} or more, or fewer processes.",
+            reason="BAD_HYPERPARAMETER",
+        )
+    return devices
 
 
 def _primary_metric(environment: JobEnvironment) -> str:

@@ -1,7 +1,7 @@
 """The training loop."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.errors import UserError
 from runners.process.rates import Rate
+from runners.pytorch import threads
 from runners.pytorch.history import Epoch, History
+from runners.pytorch.ranks import Ranks
 from runners.timm import classifier, data, measuring
 from runners.timm.classifier import Classifier
 from runners.timm.measuring import Tally
@@ -36,13 +38,29 @@ class Material:
     """What is learnt from."""
 
     folder: Path
-    device: str
     settings: Mapping[str, Any]
     """Hyperparameters, defaults filled in."""
 
 
+@dataclass(frozen=True)
+class Joint:
+    """What the other processes of a training are told by the first."""
+
+    environment: JobEnvironment
+    material: Material
+    model: str
+    class_names: Sequence[str]
+    size: int
+    history: History
+    kept: Mapping[str, Any]
+    """Of the checkpoint that is resumed; empty for none."""
+
+
 class Training:
-    """Trains one classifier, epoch by epoch. Lets Stopped pass within a batch of a stop."""
+    """Trains one classifier, epoch by epoch. Lets Stopped pass within a batch of a stop.
+
+    With several `ranks` this is what one of them does. All come to the same history; the first writes.
+    """
 
     def __init__(
         self,
@@ -53,11 +71,13 @@ class Training:
         output: Output,
         emitter: Emitter,
         commands: Commands,
+        ranks: Ranks,
     ) -> None:
         self._environment, self._classifier, self._settings = environment, found, material.settings
-        self._device, self._history, self._output = material.device, history, output
-        self._emitter, self._commands = emitter, commands
-        self._network = found.network.to(material.device)
+        self._device, self._history, self._output = ranks.device, history, output
+        self._emitter, self._commands, self._ranks = emitter, commands, ranks
+        self._network = found.network.to(ranks.device)
+        self._learner = ranks.wrap(self._network)
         self._optimizer = _optimizer(environment, self._network, material.settings)
         self._scheduler = _scheduler(environment, self._optimizer, material.settings)
         decay = material.settings["ema_decay"]
@@ -65,7 +85,8 @@ class Training:
         preprocessing = found.preprocessing
         augmentation = preprocessing.augmentation(material.settings)
         self._train = data.split(material.folder, "train", augmentation)
-        self._val = data.split(material.folder, "val", preprocessing.transform())
+        val = data.split(material.folder, "val", preprocessing.transform())
+        self._val = val.part(ranks.rank, ranks.count)
         self._mixup = _mixup(material.settings, len(found.class_names))
         self._loss = _loss(material.settings, mixes=self._mixup is not None)
         self._durations: list[float] = []
@@ -108,6 +129,7 @@ class Training:
         batches = data.loader(self._val, self._environment.batch_size, self._workers())
         classes = len(self._classifier.class_names)
         tally = measuring.measure(measured, batches, classes, self._device, self._poll)
+        tally.sum(self._ranks)
         done = Epoch(epoch, {"train_loss": loss, **tally.metrics()})
         is_best = self._history.add(done)
         group = self._optimizer.param_groups[0]
@@ -116,8 +138,8 @@ class Training:
         self._durations.append(time.monotonic() - began)
         if is_best:
             self.best = tally
-            self._output.write_best(self._classifier, measured.state_dict())
-        self._output.write_last(self._classifier, self._network.state_dict(), self._kept())
+        if self._ranks.leads:
+            self._write(measured, is_best=is_best)
         mean = sum(self._durations) / len(self._durations)
         self._emitter.epoch(
             epoch,
@@ -129,36 +151,47 @@ class Training:
             is_best=is_best,
         )
 
+    def _write(self, measured: nn.Module, *, is_best: bool) -> None:
+        if is_best:
+            self._output.write_best(self._classifier, measured.state_dict())
+        self._output.write_last(self._classifier, self._network.state_dict(), self._kept())
+
     def _fit(self, epoch: int) -> float:
-        """One pass over the training split; its mean loss."""
-        generator = data.seed(self._environment.seed, epoch)
-        batches = data.loader(self._train, self._environment.batch_size, self._workers(), generator)
+        """One pass over the training split; its mean loss, over all processes."""
+        generator = data.seed(self._environment.seed, epoch, self._ranks.rank)
+        self._train.chance = generator.initial_seed()
+        size = self._environment.batch_size
+        batches = data.shuffled(self._train, size, self._workers(), generator, self._ranks)
         self._network.train()
         total, images, rate = torch.zeros((), device=self._device), 0, Rate()
         rate.restart(time.monotonic())
         for number, (pictures, truth) in enumerate(batches, start=1):
             self._commands.poll()
-            total += self._learn(pictures.to(self._device), truth.to(self._device)) * len(truth)
-            images += len(truth)
-            rate.add(len(truth))
-            if self._emitter.is_due("batch"):
-                speed = rate.per_second(time.monotonic())
-                loss = float(total) / images
-                self._emitter.batch(epoch, number, len(batches), loss=loss, images_per_second=speed)
-        return float(total) / max(images, 1)
+            of_all = min(size, len(self._train) - (number - 1) * size)
+            _, weight = self._ranks.share(range(of_all))
+            loss = self._learn(pictures.to(self._device), truth.to(self._device), weight)
+            if weight:
+                total += loss * len(truth)
+                images += len(truth)
+            rate.add(of_all)
+            if self._emitter.is_due("batch") and images:
+                speed, mean = rate.per_second(time.monotonic()), float(total) / images
+                self._emitter.batch(epoch, number, len(batches), loss=mean, images_per_second=speed)
+        sums = self._ranks.sum(torch.stack([total.double(), torch.tensor(images, device=self._device)]))
+        return float(sums[0] / sums[1].clamp(min=1))
 
-    def _learn(self, pictures: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """One step; its loss."""
+    def _learn(self, pictures: torch.Tensor, truth: torch.Tensor, weight: float) -> torch.Tensor:
+        """One step; its loss, which counts by `weight` in the mean over all processes."""
         if self._mixup is not None:
             if len(pictures) % 2:  # it mixes pairs
                 pictures, truth = torch.cat([pictures, pictures[:1]]), torch.cat([truth, truth[:1]])
             pictures, truth = self._mixup(pictures, truth)
         half = self._settings["amp"] and self._device.startswith("cuda")
         with torch.autocast("cuda", torch.bfloat16, enabled=half):
-            scores = self._network(pictures)
+            scores = self._learner(pictures)
         loss: torch.Tensor = self._loss(scores.float(), truth)
         self._optimizer.zero_grad()
-        loss.backward()
+        (loss * weight).backward()
         if self._settings["clip_grad"]:
             nn.utils.clip_grad_norm_(self._network.parameters(), self._settings["clip_grad"])
         self._optimizer.step()
@@ -240,6 +273,30 @@ def _loss(settings: Mapping[str, Any], *, mixes: bool) -> nn.Module:
         return SoftTargetCrossEntropy()
     smoothing = settings["smoothing"]
     return LabelSmoothingCrossEntropy(smoothing) if smoothing else nn.CrossEntropyLoss()
+
+
+class _NoCommands(Commands):
+    """For a process that nobody but the first one stops."""
+
+    def __init__(self) -> None:
+        """No file descriptor, no signal handler."""
+
+    def poll(self) -> None:
+        """Nothing comes."""
+
+
+def follow(ranks: Ranks) -> None:
+    """What a process does that is not the first: the same training, without a word and without a file."""
+    told: Joint = ranks.tell()
+    environment, settings = told.environment, told.material.settings
+    threads.use_share(environment.cpu_threads, ranks.count)
+    found = classifier.build(told.model, told.class_names, told.size, settings)
+    silent = Emitter(lambda _: None)
+    output = Output(environment, silent)
+    going = Training(environment, found, told.material, told.history, output, silent, _NoCommands(), ranks)
+    if told.kept:
+        going.resume(told.kept)
+    going.run()
 
 
 def past(kept: Mapping[str, Any], history: History) -> None:

@@ -41,7 +41,7 @@ class Ultralytics(Framework):
         self._isolate()
         from runners.pytorch import device
 
-        return device.choose(environment.device)
+        return device.choose(environment.device, environment.gpus)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Train, validate, infer or embed."""
