@@ -42,6 +42,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
     return runner_pb2.FrameworkManifest(
         framework="faces",
         version=_opencv_version(),
+        max_gpus=1,
         kinds=_BOTH,
         models=[
             runner_pb2.ModelInfo(name=name, kinds=kinds, description=text) for name, kinds, text in _MODELS

@@ -72,6 +72,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
         ],
         hyperparameters=_hyperparameters(),
         tasks=[vision_pb2.TASK_CLASSIFY],
+        max_gpus=64,
     )
 
 

@@ -93,6 +93,7 @@ def manifest() -> runner_pb2.FrameworkManifest:
         framework="ultralytics",
         version=metadata.version("ultralytics"),
         kinds=["train", "validate", "infer", "embed"],
+        max_gpus=1,
         models=_models(),
         hyperparameters=_hyperparameters(),
         tasks=[vision_pb2.Task.Value(f"TASK_{task.upper()}") for task in TASKS],

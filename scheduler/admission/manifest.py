@@ -34,11 +34,26 @@ def check_against_manifest(job: job_pb2.Job, manifest: runner_pb2.FrameworkManif
     if task and manifest.tasks and task not in manifest.tasks:
         text = f"{manifest.framework} here does {_tasks(manifest.tasks)}, not {_task(task)}"
         findings.append((Reason.UNSUPPORTED, Violation(f"job.{kind}.task", text)))
+    findings += _check_gpus(kind, job, manifest)
     if "hyperparameters" in spec.DESCRIPTOR.fields_by_name:
         for name, value in sorted(spec.hyperparameters.fields.items()):
             field = f"job.{place}.hyperparameters.{name}"
             findings += _check_hyperparameter(kind, field, name, value, manifest)
     return findings
+
+
+def _check_gpus(kind: str, job: job_pb2.Job, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:
+    """More GPUs than the job can use, asked for or named."""
+    if not manifest.max_gpus:
+        return
+    most = manifest.max_gpus if kind == "train" else 1
+    named = getattr(getattr(job, kind), "device", "").count(",") + 1
+    for field, count in (("job.resources.gpus", job.resources.gpus), (f"job.{kind}.device", named)):
+        if count > most:
+            text = (
+                f"{manifest.framework} uses at most {most} for a job of this kind, and {count} are asked for"
+            )
+            yield Reason.UNSUPPORTED, Violation(field, f"{text}. The others would lie idle")
 
 
 def _check_models(kind: str, spec: Any, manifest: runner_pb2.FrameworkManifest) -> Iterator[Finding]:

@@ -211,6 +211,19 @@ def test_everything_that_is_wrong_is_found_together() -> None:
     }
 
 
+def test_more_gpus_than_a_job_can_use_are_refused() -> None:
+    two = job_pb2.Resources(gpus=2)
+    several = job_pb2.Job(resources=two, train=train(device="cuda:0,1").train)
+    assert found(several, manifest(max_gpus=2)) == []
+    assert found(several, manifest()) == []
+    refused = found(several, manifest(max_gpus=1))
+    assert [field for _, field, _ in refused] == ["job.resources.gpus", "job.train.device"]
+    assert refused[0][0] == Reason.UNSUPPORTED
+    assert "ultralytics uses at most 1 for a job of this kind, and 2 are asked for" in refused[0][2]
+    looking = job_pb2.Job(resources=two, infer=infer().infer)
+    assert [field for _, field, _ in found(looking, manifest(max_gpus=2))] == ["job.resources.gpus"]
+
+
 def test_a_manifest_that_says_little_refuses_little() -> None:
     bare = runner_pb2.FrameworkManifest(framework="bare", kinds=["train"])
     assert found(train(model="", checkpoint="uploads/a", task=POSE), bare) == []

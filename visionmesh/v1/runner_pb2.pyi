@@ -296,6 +296,7 @@ class FrameworkManifest(_message.Message):
     HYPERPARAMETERS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     FETCHES_PRETRAINED_FIELD_NUMBER: _builtins.int
+    MAX_GPUS_FIELD_NUMBER: _builtins.int
     framework: _builtins.str
     """Name of the framework."""
     version: _builtins.str
@@ -303,6 +304,10 @@ class FrameworkManifest(_message.Message):
     fetches_pretrained: _builtins.bool
     """The runner is allowed to fetch published weights. A job that needs some is
     refused where no runner of its framework is.
+    """
+    max_gpus: _builtins.int
+    """Most GPUs that one training can use, at most 64; jobs of other kinds use
+    one. 0: not said, and nothing is refused.
     """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -330,10 +335,11 @@ class FrameworkManifest(_message.Message):
         hyperparameters: _abc.Iterable[Global___Hyperparameter] | None = ...,
         tasks: _abc.Iterable[_vision_pb2.Task.ValueType] | None = ...,
         fetches_pretrained: _builtins.bool = ...,
+        max_gpus: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetches_pretrained", b"fetches_pretrained", "framework", b"framework", "hyperparameters", b"hyperparameters", "kinds", b"kinds", "models", b"models", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fetches_pretrained", b"fetches_pretrained", "framework", b"framework", "hyperparameters", b"hyperparameters", "kinds", b"kinds", "max_gpus", b"max_gpus", "models", b"models", "tasks", b"tasks", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
