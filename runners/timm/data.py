@@ -123,7 +123,10 @@ class LabelledImages(Dataset[tuple[torch.Tensor, int]]):  # type: ignore[misc] #
 def _own_chance(chance: int, index: int) -> Iterator[None]:
     """Random numbers of one image: the same whichever process reads it, and after whichever other."""
     kept = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    _seed_all((chance * 1_000_003 + index) % 2**31)
+    mixed = (chance * 1_000_003 + index) % 2**31
+    random.seed(mixed)
+    np.random.seed(mixed)
+    torch.default_generator.manual_seed(mixed)  # torch.manual_seed would note the whole stack for GPUs
     try:
         yield
     finally:
@@ -191,11 +194,8 @@ def seed(number: int, epoch: int, rank: int = 0) -> torch.Generator:
     By the epoch, so that a training that is resumed goes on as if it had never stopped.
     """
     mixed = (number * 1_000_003 + epoch) % 2**31
-    _seed_all((mixed + rank * 7919) % 2**31)
+    own = (mixed + rank * 7919) % 2**31
+    random.seed(own)
+    np.random.seed(own)
+    torch.manual_seed(own)
     return torch.Generator().manual_seed(mixed)
-
-
-def _seed_all(number: int) -> None:
-    random.seed(number)
-    np.random.seed(number)
-    torch.manual_seed(number)

@@ -211,7 +211,7 @@ def test_vectors_of_one_class_are_closer_than_those_of_others(
     alike = vectors @ vectors.T
     nearest = [classes[np.argsort(row)[-2]] for row in alike]  # the nearest of all is the image itself
     assert sum(map(str.__eq__, nearest, classes)) >= 32
-    assert alike[same].mean() > alike[~same].mean() + 0.3
+    assert alike[same].mean() > alike[~same].mean() + 0.2
     assert run.results("inference")[0].embedding_dimension == 256
     for prediction in found:
         kept = np.load(tmp_path / "embeddings" / f"{prediction.index}.bin")
