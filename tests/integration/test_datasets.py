@@ -1,6 +1,7 @@
 """Datasets over real gRPC: made once, refused when broken, listed in pages, deleted when free."""
 
 import asyncio
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -147,6 +148,20 @@ async def test_a_task_may_be_told_and_must_be_one_of_the_labels(mesh: Mesh, tmp_
             continue
         with pytest.raises(MeshError, match="is labelled for segment, and the job is to obb"):
             await mesh.create(job)
+
+
+async def test_a_layout_that_is_told_must_be_that_of_the_files(mesh: Mesh, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "a", train=4, val=2, test=0, size=32)
+    upload = await mesh.client.upload_file(
+        Path(shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "a"))
+    )
+    asked = dataset_pb2.Dataset(format=dataset_pb2.DATASET_FORMAT_YOLO)
+    request = dataset_pb2.CreateDatasetRequest(dataset=asked, upload=upload.name, validate_only=True)
+    assert (await mesh.call(mesh.datasets.CreateDataset, request)).format == asked.format
+    request.dataset.format = dataset_pb2.DATASET_FORMAT_COCO
+    with pytest.raises(MeshError, match="the files are laid out as yolo") as refused:
+        await mesh.call(mesh.datasets.CreateDataset, request)
+    assert [violation.field for violation in refused.value.violations] == ["dataset.format"]
 
 
 @pytest.mark.parametrize(
