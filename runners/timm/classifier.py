@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from runners.process.errors import UserError
+from runners.pytorch.archives import refuse_compressed
 from runners.timm import manifest
 from runners.timm.data import Preprocessing
 
@@ -201,6 +202,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_pickle(path: Path) -> Checkpoint:
+    refuse_compressed(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(content, dict):
         raise ValueError("it holds no weights by name")

@@ -27,6 +27,7 @@ from torch import _weights_only_unpickler as restricted
 from torch import nn
 
 from runners.process.errors import UserError
+from runners.pytorch.archives import refuse_compressed
 
 _LAYER_MODULE = re.compile(
     r"torch\.nn\.modules(\.\w+)?|ultralytics\.nn\.modules(\.\w+)?|ultralytics\.nn\.(tasks|distill_model)"
@@ -168,6 +169,7 @@ def refuse_unsafe(path: Path, *, with_layers: bool = True) -> None:
     as ultralytics does with SAM.
     """
     try:
+        refuse_compressed(path)
         with torch.serialization._open_file_like(str(path), "rb") as file:
             # Also refuses what is no archive of torch.save, and instructions that torch does not know.
             torch.serialization.get_unsafe_globals_in_checkpoint(file)

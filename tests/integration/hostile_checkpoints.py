@@ -96,6 +96,16 @@ def as_two_entries(path: Path, canary: Path) -> None:
                         archive.writestr(f"archive/{inner}", parts.read(name))
 
 
+def as_a_bomb(path: Path, canary: Path) -> None:
+    """Small as a file, 16 MiB in memory."""
+    saved({"model": b""}, path)
+    with zipfile.ZipFile(path) as parts:
+        content = {name: parts.read(name) for name in parts.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in content.items():
+            archive.writestr(name, b"N" * 2**24 if name.endswith("data.pkl") else data)
+
+
 def as_torchscript(path: Path, canary: Path) -> None:
     torch.jit.script(torch.nn.Identity()).save(str(path))
 

@@ -251,16 +251,39 @@ async def test_watch_of_a_cancelled_job_says_so(command_line: CommandLine) -> No
 
 
 async def test_models_are_found_by_a_part_of_their_names_or_a_pattern(command_line: CommandLine) -> None:
-    by_part = await command_line.vmesh("models", "yolo11n")
+    by_part = await command_line.vmesh("models", "11n-")
     assert by_part.exit_code == 0
-    assert re.findall(r"^yolo\S*", by_part.stdout, re.MULTILINE) == ["yolo11n"]
+    found = re.findall(r"^yolo\S*", by_part.stdout, re.MULTILINE)
+    assert found == ["yolo11n-seg", "yolo11n-cls", "yolo11n-pose", "yolo11n-obb"]
     assert "YOLO11 nano" in by_part.stdout
     (told,) = (await command_line.vmesh("models", "yolo*m", "-o", "jsonl")).stdout.splitlines()
     assert [model["name"] for model in json.loads(told)["models"]] == ["yolov8m", "yolo11m", "yolo26m"]
-    none = await command_line.vmesh("models", "resnet")
+    none = await command_line.vmesh("models", "mobilenet")
     assert (none.exit_code, "No model fits" in none.stderr) == (0, True)
     nobody = await command_line.vmesh("models", "--framework", "keras")
     assert "No runner runs keras" in nobody.stderr
+
+
+async def test_models_with_published_weights_are_told(command_line: CommandLine) -> None:
+    told = await command_line.vmesh("models", "rtdetr*")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in told.stdout.splitlines()]
+    assert {row[0]: "published" in row for row in rows if row[0].startswith("rtdetr")} == {
+        "rtdetr-l": True,
+        "rtdetr-x": True,
+        "rtdetr-resnet50": False,
+        "rtdetr-resnet101": False,
+    }
+    only = await command_line.vmesh("models", "rtdetr", "--pretrained")
+    assert re.findall(r"^rtdetr\S*", only.stdout, re.MULTILINE) == ["rtdetr-l", "rtdetr-x"]
+
+
+async def test_a_job_without_weights_is_refused_before_anything_is_sent(command_line: CommandLine) -> None:
+    ran = await command_line.vmesh("infer", "--images", "shapes:test")
+    assert ran.exit_code == 2
+    assert "say with which weights" in " ".join(ran.stderr.replace("│", "").split())
+    offline = await command_line.vmesh("infer", "--images", "shapes:test", "--model", "yolo11n")
+    assert offline.exit_code == 2
+    assert "PRETRAINED_UNAVAILABLE" in offline.stderr
 
 
 async def test_what_can_be_set_is_listed_with_its_range(command_line: CommandLine) -> None:

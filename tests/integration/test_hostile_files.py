@@ -23,6 +23,7 @@ from hostile_checkpoints import (
     OPENED_BY_ANYBODY,
     Call,
     Conv,
+    as_a_bomb,
     as_archive,
     as_pickle,
     layer,
@@ -203,6 +204,17 @@ def test_no_name_of_a_file_makes_another_reader_open_it(
     end = ended(framework, "infer", tmp_path / "out", checkpoint_path=tmp_path / name, image_paths=images)
     is_refused(end, name)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("framework", [Ultralytics(), Timm()], ids=["ultralytics", "timm"])
+def test_an_archive_that_grows_is_not_unpacked(
+    shapes: Path, tmp_path: Path, canary: Path, framework: Framework
+) -> None:
+    as_a_bomb(tmp_path / "best.pt", canary)
+    values = {"checkpoint_path": tmp_path / "best.pt", "image_paths": shapes / "images/test"}
+    end = ended(framework, "infer", tmp_path / "out", **values)
+    is_refused(end, "best.pt")
+    assert "data.pkl is compressed, which torch does not do" in end.error.message
 
 
 def test_weights_that_fit_no_sam_are_refused(shapes: Path, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ command(
     app,
     _model_commands.models,
     "vmesh models yolo",
+    "vmesh models resnet --pretrained",
     "vmesh models --framework ultralytics --settings",
     panel=_MESH,
 )
