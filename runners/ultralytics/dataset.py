@@ -29,6 +29,9 @@ _FORMS = {
 }
 
 
+_LONGEST_NAME = 200  # bytes of a folder's name
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A dataset that was found to be in order."""
@@ -62,7 +65,9 @@ def prepare(folder: Path | None, work: Path, splits: tuple[str, ...], task: str)
     shown = {"train": splits[0], "val": splits[0]} | {split: split for split in splits}
     make = _classes if task == "classify" else _labelled
     source = make(layout, folder.absolute(), view, shown, report, task)
-    return Dataset(source, tuple(report.class_names))
+    # ultralytics numbers folders in order of name.
+    names = sorted(report.class_names) if task == "classify" else report.class_names
+    return Dataset(source, tuple(names))
 
 
 def _how_to(split: str, task: str) -> tuple[str, str]:
@@ -116,7 +121,8 @@ def _make_split(layout: Format, folder: Path, view: Path, split: str, task: str)
 def _classes(
     layout: Format, folder: Path, view: Path, shown: Mapping[str, str], report: DatasetReport, task: str
 ) -> Path:
-    """Make a view of folders by class, all there in every split: ultralytics numbers them by name."""
+    """Make a view of folders by class, all there in every split; the folder above them."""
+    _refuse_folders(report.class_names)
     for split, there in shown.items():
         places = [view / split / name for name in report.class_names]
         for place in places:
@@ -125,6 +131,19 @@ def _classes(
             if label is not None:
                 _show(image, places[int(label)] / f"{number:08}{image.suffix}")
     return view
+
+
+def _refuse_folders(class_names: list[str]) -> None:
+    """Raise UserError for a class whose name cannot be that of a folder, or would lead out of its place."""
+    for name in class_names:
+        if name.startswith(".") or "/" in name or "\0" in name or len(name.encode()) > _LONGEST_NAME:
+            text = (
+                f"The class {name[:60]!r} cannot be a folder, which ultralytics needs to classify. Rename it."
+            )
+            raise UserError(text, reason="DATASET_INVALID")
+    if len(set(class_names)) < len(class_names):
+        text = "Two classes have the same name, and would be one for ultralytics. Rename one of them."
+        raise UserError(text, reason="DATASET_INVALID")
 
 
 def _show(image: Path, link: Path) -> None:

@@ -10,6 +10,7 @@ Source: rleToString and rleFrString in https://github.com/cocodataset/cocoapi/bl
 import cv2
 import numpy as np
 
+from visionmesh.datasets import rle
 from visionmesh.v1 import result_pb2
 
 _CORNERS = 3  # of the smallest outline
@@ -29,7 +30,7 @@ def encode(mask: np.ndarray) -> result_pb2.Mask:
 
 def decode(mask: result_pb2.Mask) -> np.ndarray:
     """The mask (height x width, bool) of an encoding. Raises ValueError if its runs do not fill it."""
-    runs = _from_text(mask.counts)
+    runs = rle.unpacked(mask.counts.decode())
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     if flat.size != mask.height * mask.width:
         raise ValueError(f"the runs tell of {flat.size} pixels, the mask has {mask.height} x {mask.width}")
@@ -58,19 +59,3 @@ def _to_text(runs: list[int]) -> bytes:
             more = value != (-1 if group & 0x10 else 0)  # the fifth bit is the sign
             text.append((group | 0x20 if more else group) + 48)
     return bytes(text)
-
-
-def _from_text(text: bytes) -> list[int]:
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        group = character - 48
-        value |= (group & 0x1F) << shift
-        shift += 5
-        if group & 0x20:
-            continue
-        if group & 0x10:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return runs

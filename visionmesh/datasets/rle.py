@@ -36,13 +36,14 @@ def outlines(counts: Any, width: int, height: int) -> tuple[tuple[Point, ...], .
 
 def _runs(counts: Any) -> list[int]:
     if isinstance(counts, str):
-        return _unpacked(counts)
+        return unpacked(counts)
     if isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts):
         return counts
     raise ValueError("`counts` must be a list of whole numbers, or text in COCO's short form")
 
 
-def _unpacked(text: str) -> list[int]:
+def unpacked(text: str) -> list[int]:
+    """Lengths of runs from their short form. Raises ValueError for what is none."""
     runs: list[int] = []
     value = shift = 0
     for character in text:
