@@ -1,9 +1,11 @@
 """Finds faces: `IMAGE_PATHS=… python -m runners.faces.detect`."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runners.faces import manifest
+from runners.faces.files import is_of_torch
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.entry import run
@@ -27,7 +29,7 @@ def detect(environment: JobEnvironment, device: str, emitter: Emitter, commands:
     emitter.stage(vision_pb2.STAGE_STARTING)
     listed = images.list_images(environment.image_paths)
     emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
-    finder = Finder(environment, settings(environment), detector_of(environment))
+    finder = Finder(environment, settings(environment), detector_of(environment, device))
     emitter.stage(vision_pb2.STAGE_PREDICTING, f"{len(listed)} images")
     FaceInference(environment, finder, listed, emitter, commands).run()
 
@@ -37,24 +39,43 @@ def settings(environment: JobEnvironment) -> dict[str, Any]:
     return manifest.defaults() | with_types(manifest.manifest(), environment.hyperparameters)
 
 
-def detector_of(environment: JobEnvironment) -> "Detector":
+def detector_of(environment: JobEnvironment, device: str) -> "Detector":
     """The detector that is named, or that the checkpoint is of. Raises UserError."""
     import cv2
 
     from runners.faces import haar, yunet
 
     cv2.setNumThreads(environment.cpu_threads or len(os.sched_getaffinity(0)))
-    own = environment.checkpoint_path is None
-    name = environment.model_name or (manifest.DEFAULT_DETECTOR if own else "yunet")
+    path = environment.checkpoint_path
+    name = environment.model_name or _detector_by_file(path)
     if name not in manifest.detectors():
         known = ", ".join(manifest.detectors())
         raise UserError(f"There is no face detector {name!r}; known: {known}.", reason="UNKNOWN_MODEL")
     if name == "yunet":
-        path, confidence = environment.checkpoint_path, environment.confidence_threshold
-        return yunet.YuNet(path, settings(environment), confidence)
-    if not own:
-        raise UserError(f"{name} brings its own weights: leave out the checkpoint, or use yunet for it.")
+        return yunet.YuNet(path, settings(environment), environment.confidence_threshold)
+    if name == "ultralytics":
+        return _trained_here(environment, device)
+    if path is not None:
+        raise UserError(f"{name} brings its own weights: leave out the checkpoint, or the model's name.")
     return haar.Haar(name, settings(environment))
+
+
+def _detector_by_file(path: Path | None) -> str:
+    if path is None:
+        return manifest.DEFAULT_DETECTOR
+    return "ultralytics" if is_of_torch(path) else "yunet"
+
+
+def _trained_here(environment: JobEnvironment, device: str) -> "Detector":
+    try:
+        from runners.faces.trained import Trained
+    except ModuleNotFoundError as missing:
+        raise UserError(
+            f"A detector of ultralytics needs {missing.name}, which is not installed on this runner. Install "
+            "visionmesh[ultralytics] there, or use yunet.",
+            reason="UNSUPPORTED",
+        ) from missing
+    return Trained(environment, settings(environment), device)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Turns faces into vectors: `EMBEDDING_CHECKPOINT_PATH=… IMAGE_PATHS=… python -m runners.faces.embed`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from runners.faces import detect, manifest
+from runners.faces.files import is_of_torch
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.entry import run
@@ -29,7 +29,7 @@ def embed(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
         )
     listed = images.list_images(environment.image_paths)
     emitter.stage(vision_pb2.STAGE_LOADING_MODEL)
-    found_by = detect.detector_of(environment)
+    found_by = detect.detector_of(environment, device)
     finder = Finder(environment, detect.settings(environment), found_by, _embedder_of(environment, device))
     emitter.stage(vision_pb2.STAGE_PREDICTING, f"{len(listed)} images")
     FaceInference(environment, finder, listed, emitter, commands).run()
@@ -38,7 +38,7 @@ def embed(environment: JobEnvironment, device: str, emitter: Emitter, commands: 
 def _embedder_of(environment: JobEnvironment, device: str) -> "Embedder":
     """What is named, or what the checkpoint is of. Raises UserError."""
     path, normalize = environment.embedding_checkpoint_path, environment.normalize
-    name = environment.embedding_model_name or ("timm" if _is_classifier(path) else "sface")
+    name = environment.embedding_model_name or ("timm" if is_of_torch(path) else "sface")
     if name not in manifest.embedders():
         known = ", ".join(manifest.embedders())
         raise UserError(f"Nothing called {name!r} turns faces into vectors; known: {known}.")
@@ -57,15 +57,6 @@ def _embedder_of(environment: JobEnvironment, device: str) -> "Embedder":
         ) from missing
     threads.use(environment.cpu_threads)
     return classifier.ClassifierVectors(path, device, normalize=normalize)
-
-
-def _is_classifier(path: Path | None) -> bool:
-    """Whether a file is safetensors or what torch writes; an ONNX file is neither."""
-    if path is None or not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[8:] == b"{" or head[:4] == b"PK\x03\x04"
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import importlib
 import os
 
 from runners.faces import manifest
+from runners.faces.files import is_of_torch
 from runners.framework import Framework
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
@@ -40,19 +41,18 @@ class Faces(Framework):
             importlib.import_module(module)
 
     def device(self, environment: JobEnvironment) -> str:
-        """OpenCV computes on the CPU; a classifier that makes vectors where the job says.
+        """OpenCV computes on the CPU; models of the mesh on the first GPU, or where the job says.
 
         Raises UserError if there is no such device.
         """
-        if environment.device in (None, "cpu"):
-            return "cpu"
-        if environment.kind == "detect_faces":
-            raise UserError(
-                f"DEVICE is {environment.device!r}, and faces are found on the CPU only. Leave it out."
-            )
-        from runners.pytorch import device
+        paths = (environment.checkpoint_path, environment.embedding_checkpoint_path)
+        if any(is_of_torch(path) for path in paths):
+            from runners.pytorch import device
 
-        return device.choose(environment.device, environment.gpus)
+            return device.choose(environment.device, environment.gpus)
+        if environment.device not in (None, "cpu"):
+            raise UserError(f"DEVICE is {environment.device!r}, but OpenCV computes on the CPU. Unset it.")
+        return "cpu"
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Find faces, and turn them into vectors if the job says so."""

@@ -19,6 +19,7 @@ _MODELS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (DEFAULT_DETECTOR, _BOTH, "OpenCV's Haar cascade for faces seen from the front; needs no weights"),
     ("haar-profile", _BOTH, "OpenCV's Haar cascade for faces seen from the side; needs no weights"),
     ("yunet", _BOTH, "YuNet with five landmarks; needs its ONNX file as checkpoint"),
+    ("ultralytics", _BOTH, "A detector or pose model trained on faces by ultralytics here, as checkpoint"),
     ("sface", _EMBED, "SFace, 128 numbers; needs its ONNX file as embedding_checkpoint"),
     ("timm", _EMBED, "An image classifier trained by timm here, 512 numbers if a resnet18"),
 )

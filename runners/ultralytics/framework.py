@@ -32,20 +32,20 @@ class Ultralytics(Framework):
 
     def preload(self) -> None:
         """Import torch and ultralytics, offline and with restricted checkpoint loading."""
-        self._isolate()
+        self.isolate()
         for module in _HEAVY:
             importlib.import_module(module)
 
     def device(self, environment: JobEnvironment) -> str:
         """cpu, mps or cuda:{index}; the first GPU if there is one and nothing is said."""
-        self._isolate()
+        self.isolate()
         from runners.pytorch import device
 
         return device.choose(environment.device, environment.gpus)
 
     def run(self, environment: JobEnvironment, emitter: Emitter, commands: Commands) -> None:
         """Train, validate, infer or embed."""
-        self._isolate()
+        self.isolate()
         from runners.ultralytics import embed, evaluate, logs, predict, train
 
         work = {
@@ -59,12 +59,13 @@ class Ultralytics(Framework):
 
     def fetch_weights(self, model: str, folder: Path, mirror: str) -> Path:
         """What ultralytics has published, as a .pt file."""
-        self._isolate()
+        self.isolate()
         from runners.ultralytics import weights
 
         return weights.fetch(model, folder, mirror)
 
-    def _isolate(self) -> None:
+    def isolate(self) -> None:
+        """What comes before anything else of ultralytics: offline, nothing executed, no user settings."""
         if not Ultralytics._isolated:
             isolation.isolate()
             isolation.silence()

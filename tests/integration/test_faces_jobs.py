@@ -18,6 +18,7 @@ from PIL import Image
 from runners.faces import detector, manifest
 from runners.faces.detector import overlap
 from runners.faces.framework import Faces
+from runners.faces.trained import landmarks
 from runners.process.errors import Stopped, UserError
 from visionmesh.v1 import result_pb2
 
@@ -110,6 +111,15 @@ def test_of_two_that_overlap_the_surer_one_is_kept() -> None:
     assert [round(face.confidence, 1) for face in chosen] == [0.9, 0.8, 0.6]
     assert [face.face_index for face in chosen] == [0, 1, 2]
     assert (chosen[1].box.x_min, chosen[1].box.x_max) == (0, 20), "inside the image"
+
+
+def test_keypoints_are_landmarks_if_they_have_their_names() -> None:
+    names = ("nose", "left_eye", "mouth_right", "right_eye", "mouth_left")
+    points = [result_pb2.Keypoint(name=name, x=number) for number, name in enumerate(names)]
+    found = list(landmarks(result_pb2.Detection(keypoints=points)))
+    assert tuple(point.name for point in found) == detector.LANDMARKS
+    assert [point.x for point in found] == [1, 3, 0, 4, 2]
+    assert list(landmarks(result_pb2.Detection(keypoints=points[:4]))) == []
 
 
 def test_one_image_has_its_faces_in_one_folder_as_it_is_shown(photographs: Path, tmp_path: Path) -> None:
@@ -209,7 +219,7 @@ def test_faces_are_found_without_torch(photographs: Path, tmp_path: Path) -> Non
     [
         ({"model_name": "haar-frontal", "checkpoint_path": Path("x.onnx")}, "brings its own weights"),
         ({"model_name": "sface"}, "no face detector 'sface'; known: haar-frontal, haar-profile"),
-        ({"device": "cuda:0"}, "found on the CPU only"),
+        ({"device": "cuda:0"}, "OpenCV computes on the CPU. Unset it"),
         ({"kind": "infer"}, "runs detect_faces and embed_faces; KIND is 'infer'"),
         ({"kind": "embed_faces"}, "vectors of random weights say nothing"),
     ],

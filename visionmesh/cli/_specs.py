@@ -241,7 +241,7 @@ class FaceOptions:
     model: Annotated[
         str,
         typer.Option(
-            help="haar-frontal (default), haar-profile, or yunet (default with a checkpoint).",
+            help="haar-frontal (the default), haar-profile; yunet or ultralytics, by the checkpoint.",
             show_default=False,
             rich_help_panel=_MODEL,
         ),

@@ -50,7 +50,10 @@ StartOption = Annotated[
     ),
 ]
 DetectorOption = Annotated[
-    str, typer.Option(help="Weights of the detector, such as the ONNX file of a YuNet.", show_default=False)
+    str,
+    typer.Option(
+        help="Weights of the detector: a training, or the ONNX file of a YuNet.", show_default=False
+    ),
 ]
 EmbedderOption = Annotated[
     str,
