@@ -1,6 +1,7 @@
 """ResultService: predictions, summaries and files, in from runners and out to clients."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import grpc
@@ -9,7 +10,7 @@ from google.api import httpbody_pb2
 from scheduler.hub import Hub
 from scheduler.publishing import attempt_prefix
 from scheduler.services import pages
-from scheduler.services.intake import Intake
+from scheduler.services.intake import Intake, Stream
 from scheduler.services.shared_reads import SharedReads
 from scheduler.services.tail import Patience, Tail
 from scheduler.services.transfer import pieces
@@ -18,6 +19,7 @@ from scheduler.store.commit import GroupCommitter, images_done
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
 from scheduler.store.streams import ResultsWrite
+from scheduler.store.totals import over_all_attempts
 from visionmesh import names
 from visionmesh.errors import MeshError, Reason, invalid, not_found
 from visionmesh.storage import BadKey, ObjectStore
@@ -56,8 +58,21 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
             for item in request.items:
                 if item.HasField("artifact"):
                     self._check_place(item.artifact, stream.job_id, stream.attempt)
-            number = await stream.take(request.first_number, request.items)
+            number = await self._take(stream, request.first_number, request.items)
             await context.write(result_pb2.PublishResultsResponse(committed_number=number))
+
+    async def _take(self, stream: Stream, first_number: int, items: Sequence[result_pb2.ResultItem]) -> int:
+        """Commit items; the totals of a later attempt as those of all, when what goes before is committed.
+
+        That reads every prediction, which must not keep others from writing.
+        """
+        number = 0
+        for start, part in _parted_before_totals(items):
+            if stream.attempt > 1 and part and part[0].HasField("inference"):
+                async with self._store.read() as connection:
+                    part[0].inference.CopyFrom(await over_all_attempts(connection, stream.job_id))
+            number = await stream.take(first_number + start, part)
+        return number
 
     def _check_place(self, artifact: result_pb2.Artifact, job_id: str, attempt: int) -> None:
         """An attempt may only publish what it stored itself."""
@@ -160,3 +175,12 @@ async def _read(
         for sequence, prediction in found.items
     ]
     return history.Slice(told, found.more)
+
+
+def _parted_before_totals(
+    items: Sequence[result_pb2.ResultItem],
+) -> Iterator[tuple[int, Sequence[result_pb2.ResultItem]]]:
+    """The items in parts, each with its place; totals begin a part."""
+    places = [0, *(place for place, item in enumerate(items) if place and item.HasField("inference"))]
+    for start, end in pairwise([*places, len(items)]):
+        yield start, items[start:end]

@@ -19,10 +19,8 @@ from scheduler.store.passing import persistently
 from scheduler.store.places import Lane
 from scheduler.store.schema import artifacts, epochs, predictions
 from scheduler.store.store import Change, Store
-from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write, keep_summary
-from scheduler.store.totals import over_all_attempts
+from scheduler.store.streams import Found, Reached, ResultsWrite, StreamWrite, apply_write
 from visionmesh.errors import MeshError
-from visionmesh.v1 import result_pb2
 
 MAX_MESSAGES = 4000
 """Most messages in one transaction, give or take one request: what else wants to write waits for it."""
@@ -91,9 +89,6 @@ class GroupCommitter:
                 except MeshError as error:
                     outcomes.append(error)
             await _insert(change, found)
-            for job_id in found.resumed:
-                totals = await over_all_attempts(change.connection, job_id)
-                keep_summary(records[job_id], result_pb2.ResultItem(inference=totals))
         return outcomes
 
 

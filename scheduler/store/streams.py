@@ -113,8 +113,6 @@ class Found:
     epochs: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[dict[str, Any]] = field(default_factory=list)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
-    resumed: set[str] = field(default_factory=set)
-    """Jobs whose totals come from an attempt that went on where an earlier one ended."""
     known_images: set[tuple[str, int]] = field(default_factory=set)
     """(job, image index) of predictions that are stored already."""
 
@@ -353,8 +351,6 @@ def _apply_item(record: JobRecord, item: result_pb2.ResultItem, now: datetime, f
             _keep_artifact(record, item.artifact, now, found)
         case _:
             keep_summary(record, item)
-            if item.HasField("inference") and record.job.attempt > 1:
-                found.resumed.add(record.id)
 
 
 def _keep_artifact(record: JobRecord, artifact: result_pb2.Artifact, now: datetime, found: Found) -> None:

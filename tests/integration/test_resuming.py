@@ -107,8 +107,9 @@ async def test_the_weights_that_the_job_names_come_along(
         await progress.send(ended())
 
 
-async def test_totals_are_those_of_all_attempts_even_if_nothing_was_left_to_do(
-    mesh: Mesh, framework: str, dataset: dataset_pb2.Dataset
+@pytest.mark.parametrize("first_left", [4, 6], ids=["a part", "nothing"])
+async def test_totals_are_those_of_all_attempts_whatever_was_left_to_do(
+    mesh: Mesh, framework: str, dataset: dataset_pb2.Dataset, first_left: int
 ) -> None:
     images = job_pb2.ImageSource(dataset_images=job_pb2.DatasetImages(dataset=dataset.name, split="train"))
     weights = await mesh.upload("weights.pt", b"weights")
@@ -120,13 +121,16 @@ async def test_totals_are_those_of_all_attempts_even_if_nothing_was_left_to_do(
         stream = await runner.results(created.name, 1)
         predictions = [_faces(index) for index in range(len(first.images))]
         predictions[1] = result_pb2.ImagePrediction(index=1, error=status_pb2.Status(code=3))
-        await stream.send(*(result_pb2.ResultItem(prediction=each) for each in predictions))
+        done = [result_pb2.ResultItem(prediction=each) for each in predictions[:first_left]]
+        await stream.send(*done)
         stream.close()
-        await progress.send(ended("FAILED", "INFRASTRUCTURE", results_number=len(predictions)))
+        await progress.send(ended("FAILED", "INFRASTRUCTURE", results_number=len(done)))
         _, progress = await runner.start()
         stream = await runner.results(created.name, 2)
-        await stream.send(result_pb2.ResultItem(inference=result_pb2.InferenceResult()))
-        await progress.send(ended(results_number=1))
+        rest = [result_pb2.ResultItem(prediction=each) for each in predictions[first_left:]]
+        own = result_pb2.InferenceResult(total_images=len(rest))
+        await stream.send(*rest, result_pb2.ResultItem(inference=own))  # in one message
+        await progress.send(ended(results_number=len(rest) + 1))
     totals = (await mesh.client.job(created.name).result()).inference
     count = len(predictions)
     assert (totals.total_images, totals.failed_images) == (count, 1)
