@@ -1,5 +1,6 @@
 """RT-DETR, YOLO-World, SAM and SAM 2, which no weights are needed for: they are made with random ones."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,10 @@ import pytest
 from job_recorder import JobRun
 from PIL import Image
 
-from runners.process.errors import UserError
+from runners.process.errors import Stopped, UserError
 from runners.ultralytics.framework import Ultralytics
 from runners.vision import masks
-from visionmesh.shapes import CLASS_NAMES, write_shapes
+from visionmesh.shapes import CLASS_NAMES, write_class_folders, write_shapes
 from visionmesh.v1 import job_pb2, result_pb2
 
 pytestmark = [
@@ -30,6 +31,29 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shapes")
     write_shapes(folder, train=8, val=4, test=2, size=64)
     return folder
+
+
+def test_a_stopped_classification_goes_on_and_can_be_started_from(tmp_path: Path) -> None:
+    write_class_folders(tmp_path / "data", train=12, val=6, test=0, size=32)
+
+    def train(name: str, **settings: Any) -> JobRun:
+        values = {"epochs": 3, "batch_size": 6, "image_size": 32, "model_name": "yolov8n-cls"}
+        values |= {"dataset_path": tmp_path / "data", "output_path": tmp_path / name, **settings}
+        return Run(kind="train", **values)
+
+    stopped = train("stopped", stop_at=8)
+    with pytest.raises(Stopped):
+        stopped.go()
+    assert [epoch.epoch for epoch in stopped.updates("epoch_completed")] == [1]
+    resumed = train("resumed", resume=True, checkpoint_path=tmp_path / "stopped/last.pt").go()
+    assert [epoch.epoch for epoch in resumed.updates("epoch_completed")] == [2, 3]
+    assert "accuracy_top1" in resumed.results("training")[-1].best_metrics
+    best = tmp_path / "stopped/best.pt"
+    write_class_folders(tmp_path / "other", train=12, val=6, test=0, size=32)
+    for split in ("train", "val"):  # two classes where the checkpoint knows three
+        shutil.rmtree(tmp_path / "other" / split / "circle")
+    next_one = train("next", model_name=None, epochs=1, checkpoint_path=best, dataset_path=tmp_path / "other")
+    assert list(next_one.go().results("training")[-1].class_names) == ["square", "triangle"]
 
 
 def test_yolo_world_keeps_its_vocabulary(shapes: Path, tmp_path: Path) -> None:
