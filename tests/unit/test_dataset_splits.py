@@ -160,7 +160,7 @@ def test_splits_that_files_tell_are_taken(tmp_path: Path) -> None:
         Image.new("RGB", (16, 16)).save(tmp_path / "images" / f"{name}.png")
         (tmp_path / "annotations" / f"{name}.json").write_text(json.dumps({"label": name, "split": split}))
     found = examine(tmp_path, tmp_path / "scratch")
-    assert found.report.problems == []
+    assert (found.report.problems, found.was_split) == ([], False)
     assert [(split.name, split.class_instances) for split in found.report.splits] == [
         ("train", (1, 0, 0)),
         ("val", (0, 1, 0)),

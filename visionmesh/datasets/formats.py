@@ -93,7 +93,7 @@ def examine(folder: Path, scratch: Path) -> Examined:
     if plan:
         told = (_as_it_was(problem, before, made) for problem in report.problems)
         report.problems = sorted(told, key=lambda problem: (problem.file, problem.line))
-    return Examined(layout, report, root, bool(plan), plan.places)
+    return Examined(layout, report, root, bool(plan) and not plan.told, plan.places)
 
 
 def _as_it_was(problem: Problem, before: Mapping[str, str], made: Mapping[str, str]) -> Problem:

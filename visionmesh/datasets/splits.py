@@ -30,6 +30,9 @@ class Plan:
     written: Mapping[str, tuple[str, bytes]] = field(default_factory=dict)
     """Files to write: the path of what each is made from, and its content."""
 
+    told: bool = False
+    """The files themselves tell the split of each image."""
+
     def __bool__(self) -> bool:
         return bool(self.places)
 
@@ -76,7 +79,7 @@ def _plan_paired(folder: Path, kind: str, read: Callable[[Path], tuple[Collectio
         first, _, inner = name.partition("/")
         found = shared.get(_stem(inner)) if first in {"images", kind} else None
         places[name] = f"{first}/{found}/{inner}" if found else name
-    return Plan(places) if shared else Plan()
+    return Plan(places, told=bool(told)) if shared else Plan()
 
 
 def _classes_in_lines(labels: Path, names: Collection[str]) -> set[str]:
