@@ -20,6 +20,7 @@ from runners.vision.images import list_images
 from runners.vision.inference import Inference
 from visionmesh.v1 import result_pb2, runner_pb2, vision_pb2
 
+KINDS = ("infer", "embed", "detect_faces", "embed_faces")
 COLOURS = {"red": (0, 0, 255), "green": (0, 255, 0), "blue": (255, 0, 0)}  # blue first
 
 
@@ -31,7 +32,7 @@ class Looking(Framework):
 
     def manifest(self) -> runner_pb2.FrameworkManifest:
         made = runner_pb2.FrameworkManifest(
-            framework="looking", version="1", kinds=["infer", "embed"], tasks=[vision_pb2.TASK_CLASSIFY]
+            framework="looking", version="1", kinds=KINDS, tasks=[vision_pb2.TASK_CLASSIFY]
         )
         made.hyperparameters.add(
             name="hold_at",
@@ -72,6 +73,9 @@ class Nearest:
         prediction.timings.inference_ms = 1
         if self._environment.kind == "embed":
             prediction.embedding.values.extend(mean / 255)
+            return prediction
+        if self._environment.kind.endswith("_faces"):
+            prediction.faces.add(box=result_pb2.BoundingBox(x_max=width, y_max=height), confidence=1)
             return prediction
         distance = {name: float(np.abs(mean - colour).sum()) for name, colour in COLOURS.items()}
         nearest = sorted(distance, key=distance.__getitem__)

@@ -159,28 +159,48 @@ async def _found(world: World, name: str) -> list[tuple[int, str]]:
     return list(zip([each.index for each in found], plain, strict=True))
 
 
+def _seen_by(kind: str, images: job_pb2.ImageSource, weights: str) -> job_pb2.Job:
+    """A job of that kind."""
+    if kind == "embed":
+        return job_pb2.Job(embed=job_pb2.EmbedSpec(images=images, checkpoint=weights), framework="looking")
+    spec = job_pb2.DetectFacesSpec(images=images)
+    if kind == "detect_faces":
+        return job_pb2.Job(detect_faces=spec, framework="looking")
+    both = job_pb2.EmbedFacesSpec(detection=spec, embedding_checkpoint=weights)
+    return job_pb2.Job(embed_faces=both, framework="looking")
+
+
 @pytest.mark.parametrize("source", ["uris", "upload", "dataset_images", "media_store"])
-async def test_embeddings_take_every_source_from_the_plain_client(world: World, source: str) -> None:
-    def user() -> list[result_pb2.ImagePrediction]:
+@pytest.mark.parametrize("kind", ["embed", "detect_faces", "embed_faces"])
+async def test_every_kind_takes_every_source_from_the_plain_client(
+    world: World, kind: str, source: str
+) -> None:
+    def user() -> tuple[result_pb2.InferenceResult, list[result_pb2.ImagePrediction]]:
         with Client(world.mesh.address) as client:
             sources = {
                 "uris": {"uris": job_pb2.ImageUris(uris=[uri(world, "0-red.png")])},
                 "dataset_images": {"dataset_images": job_pb2.DatasetImages(dataset="datasets/shapes")},
-                "media_store": {"media_store": job_pb2.MediaStoreImages(ids=["red"])},
+                "media_store": {"media_store": job_pb2.MediaStoreImages(ids=[f"red-{kind}"])},
             }
             if source == "upload":
                 photos = [(path, path.name) for path in sorted((world.folder / "photos").iterdir())]
                 sources["upload"] = {"upload": client.upload_archive(photos, "photos.zip").name}
             images = job_pb2.ImageSource(**sources[source])
-            spec = job_pb2.EmbedSpec(images=images, checkpoint=world.checkpoint)
-            job = client.create_job(job_pb2.Job(embed=spec, framework="looking"))
+            job = client.create_job(_seen_by(kind, images, world.checkpoint))
             job.wait(PATIENCE, check=True)
-            assert job.result().inference.embedding_dimension == 3
-            return list(job.predictions())
+            return job.result().inference, list(job.predictions())
 
-    found = await asyncio.to_thread(user)
-    assert len(found) == {"upload": 3, "dataset_images": 2}.get(source, 1)
-    assert all(each.embedding.artifact for each in found)
+    world.media.images[f"red-{kind}"] = picture("red")
+    totals, found = await asyncio.to_thread(user)
+    assert totals.total_images == len(found) == {"upload": 3, "dataset_images": 2}.get(source, 1)
+    assert not [each.error.message for each in found if each.HasField("error")]
+    if kind == "embed":
+        assert totals.embedding_dimension == 3
+        assert all(each.embedding.artifact for each in found)
+    else:
+        assert totals.detections_per_class == {"face": len(found)}
+    if source == "media_store":
+        assert await world.states(f"red-{kind}") == {f"red-{kind}": "SYNCED"}
 
 
 async def test_an_image_that_cannot_be_had_is_an_error_entry_and_the_rest_goes_on(world: World) -> None:
