@@ -8,12 +8,14 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import Connection, select, text, update
+from google.rpc import status_pb2
+from sqlalchemy import Connection, delete, select, text, update
 
 from scheduler.core.model import AttemptEnded, AttemptStarted, AttemptState, Cause, JobState
-from scheduler.store import claims, history, jobs, present, runners
+from scheduler.store import claims, history, jobs, listed_images, media, present, runners
 from scheduler.store.commit import GroupCommitter, images_done
 from scheduler.store.engine import Database
+from scheduler.store.media import Outcome
 from scheduler.store.migrate import NewerDatabase, upgrade
 from scheduler.store.record import Conflict, Effects
 from scheduler.store.schema import jobs as jobs_table
@@ -23,7 +25,7 @@ from scheduler.store.store import Store
 from scheduler.store.streams import ProgressWrite, ResultsWrite
 from scheduler.store.totals import over_all_attempts
 from visionmesh.errors import MeshError, Reason
-from visionmesh.v1 import job_pb2, progress_pb2, result_pb2, runner_pb2, vision_pb2
+from visionmesh.v1 import dataset_pb2, job_pb2, progress_pb2, result_pb2, runner_pb2, vision_pb2
 
 LEASE = timedelta(seconds=30)
 NEVER = timedelta(days=1)
@@ -442,3 +444,47 @@ async def test_another_process_with_the_same_id_takes_it_over(store: Store) -> N
         async with store.change() as change:
             await runners.heartbeat(change, "r", "first-one", before, LEASE)
     assert superseded.value.reason == Reason.RUNNER_SUPERSEDED
+
+
+async def test_images_of_the_media_store_are_known_by_how_the_last_try_ended(store: Store) -> None:
+    away = status_pb2.Status(code=14, message="away")
+    gone = status_pb2.Status(code=5, message="gone")
+    fetched = Outcome("b", "SYNCED", 7, "5ha", "image/png")
+    async with store.change() as change:
+        await media.name_by(change, ["b", "a", "b", "ü"], "first")
+    async with store.change() as change:
+        tries = [Outcome("b", "PENDING", error=away), fetched, Outcome("c", "GONE", error=gone)]
+        await media.record(change, tries, "x")
+        await media.record(change, [Outcome("a", "PENDING", error=away)], "first")
+    async with store.change() as change:
+        await media.name_by(change, ["b", "a"], "second")
+        await media.record(change, [Outcome("b", "GONE", error=gone)], "second")
+    async with store.read() as connection:
+        found = await media.page(connection, "", [], "", 10)
+        assert [item.id for item in await media.page(connection, "GONE", [], "", 10)] == ["b", "c"]
+        assert [item.id for item in await media.page(connection, "", ["c", "a"], "a", 10)] == ["c"]
+        assert [item.id for item in await media.page(connection, "", [], "a", 1)] == ["b"]
+    states = {item.id: dataset_pb2.MediaItemState.Name(item.state)[17:] for item in found}
+    assert states == {"a": "PENDING", "b": "GONE", "c": "GONE", "ü": "PENDING"}
+    by_id = {item.id: item for item in found}
+    assert (by_id["b"].size_bytes, by_id["b"].sha256, by_id["b"].error.message) == (7, "5ha", "gone")
+    assert {key: item.job for key, item in by_id.items()} == {
+        "a": "jobs/second",
+        "b": "jobs/second",
+        "c": "jobs/x",
+        "ü": "jobs/first",
+    }
+    assert (by_id["a"].error.message, by_id["ü"].HasField("sync_time")) == ("away", False)
+
+
+async def test_folders_are_listed_with_their_job_and_forgotten_with_it(store: Store) -> None:
+    await running(store)
+    async with store.change() as change:
+        await listed_images.keep(change, "j", ["file:///b", "file:///a"])
+    async with store.read() as connection:
+        assert await listed_images.of(connection, "j") == ["file:///b", "file:///a"]
+        assert await listed_images.of(connection, "other") is None
+    async with store.change() as change:
+        await change.connection.execute(delete(jobs_table).where(jobs_table.c.id == "j"))
+    async with store.read() as connection:
+        assert await listed_images.of(connection, "j") is None
