@@ -102,8 +102,11 @@ def _note(environment: JobEnvironment, epoch: int, metrics: dict[str, float]) ->
 
 def _publish(environment: JobEnvironment, emitter: Emitter, epoch: int) -> None:
     part = environment.output_path / "last.part"
-    padding = os.urandom(1024 * int(environment.hyperparameters.get("checkpoint_kib", 0)))
-    part.write_bytes(f"epoch {epoch} of {environment.attempt}\n".encode() + padding)
+    kib = int(environment.hyperparameters.get("checkpoint_kib", 0))
+    with part.open("wb") as file:
+        file.write(f"epoch {epoch} of {environment.attempt}\n".encode())
+        for start in range(0, kib, 1024):
+            file.write(os.urandom(1024 * min(1024, kib - start)))
     part.replace(environment.output_path / "last.pt")
     emitter.file(
         process_pb2.OutputFile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 _CHUNK = 64 * 1024
 _SMALL = 1024
-"""Answers of so many bytes pass."""
+"""Bodies of so many bytes are neither cut, flipped nor slowed down on their way back."""
 
 _SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
 _SLOW_DOWN_BODY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
@@ -20,7 +20,7 @@ class Fault:
 
     kind: str
     """refuse: 503; cut: half of the answer, then a reset; lose: the request is done, its answer reset;
-    flip_answer, flip_request: one bit of the body; slow: 64 KiB of the answer every 50 ms; hang: nothing."""
+    flip_answer, flip_request: one bit of the body; slow: 64 KiB of a body every 20 ms; hang: nothing."""
 
     line: str = "."
     """Pattern of the request's first line, such as "GET .*weights"."""
@@ -106,6 +106,7 @@ class FaultyS3:
     ) -> None:
         left = _length(head)
         flipped = left and self._strike("flip_request", line)
+        slow = left > _SMALL and self._strike("slow", line)
         while left:
             chunk = await reader.read(min(left, _CHUNK))
             if not chunk:
@@ -113,6 +114,8 @@ class FaultyS3:
             writer.write(_flip(chunk) if flipped else chunk)
             flipped, left = None, left - len(chunk)
             await writer.drain()
+            if slow:
+                await asyncio.sleep(0.02)
 
     async def _answer(self, line: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Pass on one answer; whether it was a preliminary one."""
@@ -150,7 +153,7 @@ class FaultyS3:
             writer.write(chunk)
             await writer.drain()
             if fault and fault.kind == "slow":
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.02)
 
 
 def _noted(head: bytes) -> str:

@@ -17,8 +17,8 @@ from visionmesh.storage._s3_client import BROKEN, Bucket, code_of
 from visionmesh.storage.interface import DigestMismatch, StoredObject, StoreError, StoreFull
 
 PART_BYTES = 8 * 1024 * 1024
-PARTS_AT_A_TIME = 3
-"""So one upload holds about 32 MiB: these parts, and the one that is being collected."""
+PARTS_AT_A_TIME = 2
+"""So one upload holds about 24 MiB: these parts, and the one that is being collected."""
 
 MAX_PARTS = 10_000
 DIGEST_TRIES = 3
