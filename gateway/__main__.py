@@ -18,6 +18,9 @@ from gateway.settings import BadSettings, Settings
 
 EXIT_REFUSED = 2
 
+_BACKLOG = 2048
+"""Connections that wait to be accepted."""
+
 log = structlog.get_logger("gateway")
 
 
@@ -32,9 +35,10 @@ class CannotStart(Exception):
 def main() -> int:
     """Read flags and environment, then serve; the exit code."""
     flags = _flags()
-    ready_fd = flags.pop("ready_fd")
+    ready_fd, or_any_port = flags.pop("ready_fd"), flags.pop("or_any_port")
     try:
-        asyncio.run(_run(_settings(flags), ready_fd))
+        settings = _settings(flags)
+        asyncio.run(_run(settings, _listener(settings, or_any_port), ready_fd))
     except CannotStart as refused:
         print(f"gateway: {refused} [{refused.reason}]", file=sys.stderr)
         _tell(ready_fd, {"reason": refused.reason, "message": str(refused)})
@@ -50,6 +54,7 @@ def _flags() -> dict[str, Any]:
     )
     parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on, 0 for a free one (default 8080)")
+    parser.add_argument("--or-any-port", action="store_true", help="take a free port if that one is taken")
     parser.add_argument("--scheduler", help="address of the scheduler (default 127.0.0.1:50051)")
     parser.add_argument("--cors-origins", metavar="ORIGINS", help="origins whose pages may call, with commas")
     parser.add_argument("--log-level", help="DEBUG, INFO, WARNING or ERROR")
@@ -72,12 +77,11 @@ def _settings(flags: dict[str, Any]) -> Settings:
     return settings
 
 
-async def _run(settings: Settings, ready_fd: int | None) -> None:
+async def _run(settings: Settings, listener: socket.socket, ready_fd: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    listener = _listener(settings)
     async with serve(settings, listener) as running:
         log.info("serving", url=f"http://{running.address}", scheduler=settings.scheduler)
         _tell(ready_fd, {"address": running.address, "pid": os.getpid()})
@@ -85,18 +89,22 @@ async def _run(settings: Settings, ready_fd: int | None) -> None:
         log.info("stopping")
 
 
-def _listener(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((settings.host, settings.port))
-    except OSError as error:
-        listener.close()
-        where = f"{settings.host}:{settings.port}"
-        text = f"{where} cannot be listened on: {error.strerror}. Stop what does, or choose another --port."
-        raise CannotStart("ADDRESS_IN_USE", text) from error
-    return listener
+def _listener(settings: Settings, or_any_port: bool) -> socket.socket:
+    """A bound socket. Raises CannotStart."""
+    ports = [settings.port, *([0] if or_any_port else [])]
+    for port in ports:
+        listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, port))
+            listener.listen(_BACKLOG)
+            return listener
+        except OSError as error:
+            listener.close()
+            refused = error
+    where = f"{settings.host}:{settings.port}"
+    text = f"{where} cannot be listened on: {refused.strerror}. Stop what does, or choose another --port."
+    raise CannotStart("ADDRESS_IN_USE", text) from refused
 
 
 def _tell(ready_fd: int | None, message: dict[str, object]) -> None:

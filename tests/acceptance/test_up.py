@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -116,6 +117,10 @@ def test_the_lines_on_the_screen_work_as_they_are(tmp_path: Path) -> None:
     assert re.search(rf"data +{re.escape(str(tmp_path / 'data'))}", screen.replace("\n", ""))
     assert re.search(r"machine +\d+ CPU cores?, \d+ GiB memory, ", screen)
     assert re.search(r"runner +ultralytics-1 \(ultralytics 8\.", screen)
+    web = re.search(r"web +(http://127\.0\.0\.1:\d+)/docs", screen)
+    assert web is not None, screen
+    with urllib.request.urlopen(f"{web[1]}/readyz") as ready:  # noqa: S310 - it is ours
+        assert ready.status == 200
     clean = {"HOME": str(tmp_path), "PATH": "/usr/local/bin:/usr/bin:/bin", "TERM": "dumb"}
     pasted = subprocess.run(
         ["bash", "-euxo", "pipefail"],
@@ -142,7 +147,7 @@ def test_ctrl_c_stops_everything_and_the_same_folder_goes_on(tmp_path: Path) -> 
     address = up.address()
     job = asyncio.run(start_training(address, tmp_path))
     family = up.family()
-    assert len(family) >= 5, "scheduler, agent, zygote, guardian, job process"
+    assert len(family) >= 6, "scheduler, gateway, agent, zygote, guardian, job process"
     begin = time.monotonic()
     up.terminal.sendintr()
     said, code = up.end()

@@ -231,13 +231,13 @@ class GatewayProcess:
         self.process, self.port = process, port
 
 
-async def gateway_process(scheduler: str, folder: Path) -> GatewayProcess:
-    """`python -m gateway` on a free port."""
+async def gateway_process(scheduler: str, folder: Path, port: int = 0, *flags: str) -> GatewayProcess:
+    """`python -m gateway`, on a free port unless one is given."""
     reading, writing = os.pipe()
-    command = [sys.executable, "-m", "gateway", "--port", "0", "--scheduler", scheduler]
+    command = [sys.executable, "-m", "gateway", "--port", str(port), "--scheduler", scheduler]
     with (folder / "gateway.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command, "--ready-fd", str(writing), pass_fds=[writing], stderr=log
+            *command, *flags, "--ready-fd", str(writing), pass_fds=[writing], stderr=log
         )
     os.close(writing)
     with os.fdopen(reading) as pipe:
@@ -258,6 +258,20 @@ async def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert f"127.0.0.1:{port} cannot be listened on: Address already in use".encode() in said
     assert b"[ADDRESS_IN_USE]" in said
+
+
+async def test_a_port_that_is_taken_may_be_another(mesh: Mesh, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        started = await gateway_process(mesh.address, tmp_path, port, "--or-any-port")
+    async with Web(trust_env=False, timeout=PATIENCE) as web:
+        answer = await web.get(f"http://127.0.0.1:{started.port}/readyz")
+    started.process.terminate()
+    await started.process.wait()
+    assert answer.status_code == 200
+    assert started.port != port
 
 
 async def test_lines_say_that_the_gateway_stops(mesh: Mesh, a_train: ATrain, tmp_path: Path) -> None:

@@ -57,6 +57,13 @@ def test_an_upgrade_of_the_database_is_told() -> None:
     ) in (screen.facts(mesh, [a_runner()]))
 
 
+def test_the_page_of_the_gateway_is_told() -> None:
+    mesh = LocalMesh(MeshSettings(HOME))
+    assert "web" not in dict(screen.facts(mesh, []))
+    mesh.http_address = "127.0.0.1:8080"
+    assert dict(screen.facts(mesh, []))["web"].startswith("http://127.0.0.1:8080/docs ")
+
+
 def test_the_address_is_given_where_it_is_not_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VISIONMESH_ADDRESS", raising=False)
     assert not any("--address" in line for line in screen.lines_to_copy(DEFAULT_ADDRESS))
@@ -87,6 +94,7 @@ def test_a_long_line_is_broken_so_that_it_pastes_as_one(width: int) -> None:
             MeshSettings(HOME, 50051, datasets="s3://in", artifacts="s3://out/mesh"),
             "vmesh up --datasets s3://in --artifacts s3://out/mesh",
         ),
+        (MeshSettings(HOME, 50051, http=True, http_port=0), "vmesh up --http-port 0"),
         (MeshSettings(HOME, 50051, ("plain",), 2, 3), "vmesh up --runners 2 --slots 3 --framework plain"),
         (
             MeshSettings(HOME, 50051, ("ultralytics", "timm")),

@@ -49,11 +49,29 @@ def up(
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Let runners fetch published weights from the Internet.")
     ] = False,
+    http_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of REST and /docs; 0 for a free one. [default: 8080, or a free one if that is taken]",
+            min=0,
+            max=65535,
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Run a mesh on this machine until Ctrl-C: scheduler and runners, nothing to configure."""
+    """Run a mesh on this machine until Ctrl-C: scheduler, runners and gateway, nothing to configure."""
     frameworks = tuple(dict.fromkeys(framework or ["ultralytics"]))
     settings = MeshSettings(
-        data_folder(data_dir), port, frameworks, runners, slots, datasets, artifacts, pretrained
+        data_dir=data_folder(data_dir),
+        port=port,
+        frameworks=frameworks,
+        runners=runners,
+        slots=slots,
+        datasets=datasets,
+        artifacts=artifacts,
+        pretrained=pretrained,
+        http=True,
+        http_port=http_port,
     )
     run(until_stopped(settings))
 

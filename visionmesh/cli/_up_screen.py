@@ -52,6 +52,10 @@ def facts(mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> list[tuple[s
         ("address", f"{mesh.address} (gRPC with reflection; this machine only)"),
         ("data", str(mesh.settings.data_dir)),
     ]
+    if mesh.http_address:
+        found.insert(
+            1, ("web", f"http://{mesh.http_address}/docs (REST, JSON, event streams; see docs/rest.md)")
+        )
     stores = [("datasets", mesh.settings.datasets), ("artifacts", mesh.settings.artifacts)]
     found += [(name, url) for name, url in stores if url]
     if mesh.upgrade is not None:
@@ -124,6 +128,7 @@ def resume_command(settings: MeshSettings, home: Path) -> str:
         ("--slots", settings.slots, plain.slots),
         ("--datasets", settings.datasets, plain.datasets),
         ("--artifacts", settings.artifacts, plain.artifacts),
+        ("--http-port", settings.http_port, plain.http_port),
     ):
         if value != usual:
             words += [flag, str(value)]

@@ -1,4 +1,4 @@
-"""A mesh on this machine: a scheduler and runner agents as processes that end with their owner."""
+"""A mesh on this machine: a scheduler, runner agents and a gateway as processes that end with their owner."""
 
 import asyncio
 import errno
@@ -66,6 +66,12 @@ class MeshSettings:
     pretrained: bool = False
     """Whether they fetch published weights; else as VISIONMESH_PRETRAINED says."""
 
+    http: bool = False
+    """A gateway is started too: REST, JSON and event streams on the loopback interface."""
+
+    http_port: int | None = None
+    """Its port; 0 for a free one. None: 8080, or a free one where that is taken."""
+
 
 @dataclass(frozen=True)
 class DatabaseUpgrade:
@@ -87,6 +93,7 @@ class LocalMesh:
     def __init__(self, settings: MeshSettings) -> None:
         self.settings = settings
         self.address = ""
+        self.http_address = ""
         self.processes: list[LocalProcess] = []
         self.upgrade: DatabaseUpgrade | None = None
 
@@ -134,6 +141,8 @@ async def local_mesh(
         for framework in settings.frameworks:
             for number in range(1, settings.runners + 1):
                 await _start_agent(mesh, framework, number)
+        if settings.http:
+            await _start_gateway(mesh)
         tell(f"Waiting for the runners: they import {' and '.join(settings.frameworks)}…")
         await _ready(mesh, "runners", _connected(mesh))
         yield mesh
@@ -165,20 +174,34 @@ async def _start_scheduler(mesh: LocalMesh) -> None:
     arguments += ["--data-dir", str(settings.data_dir)]
     for flag, url in (("--datasets-url", settings.datasets), ("--artifacts-url", settings.artifacts)):
         arguments += [flag, url] if url else []
-    log = settings.data_dir / "logs" / "scheduler.log"
+    told = await _started(mesh, "scheduler", arguments)
+    mesh.address = told["address"]
+    if "upgrade" in told:
+        mesh.upgrade = DatabaseUpgrade(**told["upgrade"])
+
+
+async def _started(mesh: LocalMesh, title: str, arguments: list[str]) -> dict[str, Any]:
+    """Start a process that tells when it serves; what it tells. Raises LocalMeshError."""
+    log = mesh.settings.data_dir / "logs" / f"{title}.log"
     with ReadyPipe() as pipe:
-        arguments += ["--ready-fd", str(pipe.write_fd)]
-        process = await LocalProcess.start("scheduler", arguments, log, [pipe.write_fd])
+        arguments = [*arguments, "--ready-fd", str(pipe.write_fd)]
+        process = await LocalProcess.start(title, arguments, log, [pipe.write_fd])
         mesh.processes.append(process)
         pipe.close_ours()
-        told = await _within(mesh, "scheduler", pipe.told())
+        told = await _within(mesh, title, pipe.told())
     if told is None:
         raise LocalMeshError(await process.wait_ended())
     if "address" not in told:
         raise LocalMeshError(told["message"], told["reason"])
-    mesh.address = told["address"]
-    if "upgrade" in told:
-        mesh.upgrade = DatabaseUpgrade(**told["upgrade"])
+    return told
+
+
+async def _start_gateway(mesh: LocalMesh) -> None:
+    """Wait until it serves. Raises LocalMeshError with its own words if it refuses to."""
+    port = mesh.settings.http_port
+    arguments = ["gateway", "--host", "127.0.0.1", "--scheduler", mesh.address]
+    arguments += ["--port", "8080", "--or-any-port"] if port is None else ["--port", str(port)]
+    mesh.http_address = (await _started(mesh, "gateway", arguments))["address"]
 
 
 async def _start_agent(mesh: LocalMesh, framework: str, number: int) -> None:
