@@ -1,5 +1,6 @@
 """What all face detectors share: sizes of images, boxes, what is kept of what was found."""
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -57,8 +58,9 @@ def kept(
         box = candidate.box
         box.x_min, box.x_max = max(0.0, box.x_min), min(float(width), box.x_max)
         box.y_min, box.y_max = max(0.0, box.y_min), min(float(height), box.y_max)
-        inside = box.x_max > box.x_min and box.y_max > box.y_min
-        if not inside or candidate.confidence < confidence or len(chosen) == most:
+        inside = box.x_max > box.x_min and box.y_max > box.y_min  # not so of what is no number
+        placed = all(math.isfinite(point.x + point.y) for point in candidate.landmarks)
+        if not (inside and placed) or candidate.confidence < confidence or len(chosen) == most:
             continue
         if all(overlap(box, other.box) <= nms_threshold for other in chosen):
             candidate.face_index = len(chosen)

@@ -1,6 +1,7 @@
 """Faces are found in the photographs that come with ultralytics, and cut out."""
 
 import importlib.util
+import math
 import os
 import shutil
 import subprocess
@@ -111,6 +112,11 @@ def test_of_two_that_overlap_the_surer_one_is_kept() -> None:
     assert [round(face.confidence, 1) for face in chosen] == [0.9, 0.8, 0.6]
     assert [face.face_index for face in chosen] == [0, 1, 2]
     assert (chosen[1].box.x_min, chosen[1].box.x_max) == (0, 20), "inside the image"
+    nowhere = [
+        detector.face((math.nan, 0, 40, 40), 1, (), 1),
+        detector.face((0, 0, 40, 40), 1, [(1, 2), (3, math.inf), (5, 6), (7, 8), (9, 10)], 1),
+    ]
+    assert detector.kept(nowhere, image, **limits) == [], "what a broken network may answer"
 
 
 def test_keypoints_are_landmarks_if_they_have_their_names() -> None:
