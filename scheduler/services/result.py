@@ -14,7 +14,7 @@ from scheduler.services.intake import Intake, Stream
 from scheduler.services.shared_reads import SharedReads
 from scheduler.services.tail import Patience, Tail
 from scheduler.services.transfer import pieces
-from scheduler.store import history
+from scheduler.store import history, present
 from scheduler.store.commit import GroupCommitter, images_done
 from scheduler.store.engine import Connection
 from scheduler.store.store import Store
@@ -91,7 +91,7 @@ class ResultService(result_pb2_grpc.ResultServiceServicer):
         job_id = names.job_id(request.name)
         async with self._store.read() as connection:
             await self._require(connection, job_id)
-            result = await history.result(connection, job_id)
+            result = await history.result(connection, job_id) or await _left_behind(connection, job_id)
         if result is None:
             name = names.job_name(job_id)
             text = (
@@ -175,6 +175,18 @@ async def _read(
         for sequence, prediction in found.items
     ]
     return history.Slice(told, found.more)
+
+
+async def _left_behind(connection: Connection, job_id: str) -> result_pb2.Result | None:
+    """The totals of predictions whose job has ended before an attempt could add them up; None without any."""
+    job = await present.job(connection, job_id)
+    if job is None or not job.HasField("end_time"):
+        return None
+    totals = await over_all_attempts(connection, job_id)
+    if not totals.total_images:
+        return None
+    name = f"{names.job_name(job_id)}/result"
+    return result_pb2.Result(name=name, attempt=job.attempt, partial=True, inference=totals)
 
 
 def _parted_before_totals(

@@ -8,6 +8,7 @@ from google.rpc import status_pb2
 from live_scheduler import Mesh
 from runner_double import RunnerDouble, ended, epoch
 
+from visionmesh.errors import NotFound
 from visionmesh.v1 import dataset_pb2, job_pb2, result_pb2, runner_pb2
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -138,6 +139,26 @@ async def test_totals_are_those_of_all_attempts_whatever_was_left_to_do(
     assert totals.avg_inference_time_ms == pytest.approx(2.0)
     assert totals.detections_per_class == {"face": 2 * (count - 1)}
     assert totals.embedding_dimension == 512
+
+
+async def test_what_a_job_that_failed_had_predicted_is_added_up(
+    mesh: Mesh, framework: str, dataset: dataset_pb2.Dataset
+) -> None:
+    images = job_pb2.ImageSource(dataset_images=job_pb2.DatasetImages(dataset=dataset.name, split="train"))
+    weights = await mesh.upload("weights.pt", b"weights")
+    spec = job_pb2.InferSpec(images=images, checkpoint=weights.name)
+    created = await mesh.create(job_pb2.Job(framework=framework, infer=spec))
+    handle = mesh.client.job(created.name)
+    async with mesh.runner(framework) as runner:
+        _, progress = await runner.start()
+        stream = await runner.results(created.name, 1)
+        await stream.send(*(result_pb2.ResultItem(prediction=_faces(index)) for index in range(2)))
+        with pytest.raises(NotFound, match="no result yet"):
+            await handle.result()
+        await progress.send(ended("FAILED", "USER_ERROR", "bad weights", results_number=2))
+        await mesh.until_state(created.name, "FAILED")
+    result = await handle.result()
+    assert (result.partial, result.attempt, result.inference.total_images) == (True, 1, 2)
 
 
 def _faces(index: int) -> result_pb2.ImagePrediction:
