@@ -54,18 +54,23 @@ def kept(
     """
     height, width = image.shape[:2]
     chosen: list[result_pb2.Face] = []
-    for candidate in sorted(found, key=lambda face: -face.confidence):
+    for candidate in sorted(filter(_is_placed, found), key=lambda face: -face.confidence):
         box = candidate.box
         box.x_min, box.x_max = max(0.0, box.x_min), min(float(width), box.x_max)
         box.y_min, box.y_max = max(0.0, box.y_min), min(float(height), box.y_max)
-        inside = box.x_max > box.x_min and box.y_max > box.y_min  # not so of what is no number
-        placed = all(math.isfinite(point.x + point.y) for point in candidate.landmarks)
-        if not (inside and placed) or candidate.confidence < confidence or len(chosen) == most:
+        inside = box.x_max > box.x_min and box.y_max > box.y_min
+        if not inside or candidate.confidence < confidence or len(chosen) == most:
             continue
         if all(overlap(box, other.box) <= nms_threshold for other in chosen):
             candidate.face_index = len(chosen)
             chosen.append(candidate)
     return chosen
+
+
+def _is_placed(face: result_pb2.Face) -> bool:
+    """Whether it is anywhere: a broken network may answer with what is no number."""
+    box = (face.box.x_min, face.box.y_min, face.box.x_max, face.box.y_max)
+    return all(map(math.isfinite, box)) and all(math.isfinite(p.x + p.y) for p in face.landmarks)
 
 
 def overlap(one: result_pb2.BoundingBox, other: result_pb2.BoundingBox) -> float:
