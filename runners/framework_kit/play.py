@@ -20,7 +20,7 @@ from runners.process.environment import JobEnvironment
 from runners.process.framing import Decoder, FramingError
 from visionmesh.v1 import process_pb2, progress_pb2, vision_pb2
 
-LINGER_SECONDS = 10.0
+LINGER_SECONDS = 30.0
 """Time that a process has to end after its last event."""
 
 _MARK = "FRAMEWORK_KIT_MARK"

@@ -198,6 +198,8 @@ class _Others:
         until = time.monotonic() + _REPORT_SECONDS
         while time.monotonic() < until and not any(self._heard(other) for other in self._all):
             pass
+        for other in self._all:  # the cause was reported before its consequences, perhaps after we looked
+            other.hear(0)
         for other in self._all:
             if other.ended is not None and other.failed and not _is_consequence(other.ended):
                 ended = other.ended

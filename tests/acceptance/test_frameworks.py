@@ -20,7 +20,7 @@ from visionmesh.v1 import job_pb2, vision_pb2
 pytestmark = pytest.mark.timeout(240)
 
 MOST_LINES = 60
-WIDEST = 120
+WIDEST = 110
 Said = list[tuple[str, str, str]]
 
 
