@@ -11,7 +11,7 @@ from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError, ending_of
 from runners.process.hardware import hardware, package_versions
 from runners.process.hyperparameters import check_hyperparameters
-from runners.process.models import check_model
+from runners.process.models import check_model, check_prompts
 from visionmesh.v1 import progress_pb2
 
 EXIT_OK = 0
@@ -74,6 +74,7 @@ def _run(framework: Framework, environment: JobEnvironment, emitter: Emitter, co
         raise unusable
     manifest = framework.manifest()
     check_model(manifest, environment.model_name)
+    check_prompts(manifest, environment.prompts)
     check_hyperparameters(manifest, environment.kind, environment.hyperparameters)
     environment.output_path.mkdir(parents=True, exist_ok=True)
     framework.run(environment, emitter, commands)

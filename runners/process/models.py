@@ -1,9 +1,10 @@
-"""Checks a job's model against its framework's manifest, as the scheduler does when the job is created."""
+"""Checks a job's model and prompts against its framework's manifest, as the scheduler does at first."""
 
 import difflib
+from collections.abc import Sequence
 
 from runners.process.errors import UserError
-from visionmesh.v1 import runner_pb2
+from visionmesh.v1 import job_pb2, runner_pb2
 
 
 def check_model(manifest: runner_pb2.FrameworkManifest, name: str | None) -> None:
@@ -14,3 +15,12 @@ def check_model(manifest: runner_pb2.FrameworkManifest, name: str | None) -> Non
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"Did you mean {nearest[0]!r}?" if nearest else f"It has {', '.join(known[:12])}."
     raise UserError(f"{manifest.framework} has no model {name!r} here. {hint}", reason="UNKNOWN_MODEL")
+
+
+def check_prompts(manifest: runner_pb2.FrameworkManifest, prompts: Sequence[job_pb2.Prompt]) -> None:
+    """Raises UserError for prompts where no model of the framework takes any."""
+    if prompts and not any(model.promptable for model in manifest.models):
+        raise UserError(
+            f"No model of {manifest.framework} takes prompts. Unset PROMPTS, or use another framework.",
+            reason="UNSUPPORTED",
+        )

@@ -271,3 +271,9 @@ def test_a_framework_that_is_not_installed_is_named_with_those_that_are() -> Non
 
 def test_ultralytics_is_found_by_its_entry_point() -> None:
     assert load("ultralytics").manifest().framework == "ultralytics"
+
+
+def test_prompts_are_refused_where_no_model_takes_any(run: Callable[..., Outcome]) -> None:
+    outcome = run(lambda *_: None, START, PROMPTS='[{"box": {"x_max": 5, "y_max": 5}}]')
+    assert outcome.reason == "UNSUPPORTED"
+    assert outcome.exit_code != 0
