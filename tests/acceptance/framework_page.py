@@ -18,6 +18,13 @@ def modules() -> dict[str, str]:
     return dict(found)
 
 
+def own_test() -> str:
+    """The page's module for pytest."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    (found,) = (block for block in blocks if block.startswith("import pytest"))
+    return str(found)
+
+
 def write(folder: Path) -> Path:
     """The modules below `folder`, with the pyproject.toml that the page gives them."""
     for name, code in modules().items():
