@@ -3,17 +3,21 @@
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from ceph_server import CephServer
-from live_scheduler import running
+from faulty_s3 import Fault, FaultyS3, faulty
+from live_scheduler import Mesh, running
 
 from scheduler import settings as configuration
 from scheduler.doctor import findings
 from scheduler.refusal import CannotStart, Refusal
 from visionmesh.errors import MeshError, Reason
 from visionmesh.shapes import write_shapes
+from visionmesh.storage import _s3_client as s3_client
 from visionmesh.storage import open_store
 from visionmesh.v1 import job_pb2
 
@@ -84,6 +88,62 @@ async def test_the_doctor_looks_into_the_buckets(
     assert "put, read, compared and removed" in found["datasets store"].seen
     assert found["artifacts store"].verdict == "problem"
     assert "Create it" in found["artifacts store"].advice
+
+
+@asynccontextmanager
+async def behind_proxy(
+    ceph: CephServer, folder: Path, buckets: dict[str, str], patch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Mesh, FaultyS3]]:
+    """A scheduler, with a dataset, that reaches its buckets through a proxy."""
+    write_shapes(folder / "shapes", train=6, val=4, test=3, size=32)
+    async with faulty(ceph.port) as proxy:
+        patch.setenv("STORAGE_ENDPOINT", proxy.endpoint)
+        patch.setenv("STORAGE_TIMEOUT_SECONDS", "2")
+        async with running(folder / "data", **buckets) as mesh:
+            await mesh.client.create_dataset(folder / "shapes", dataset_id="shapes")
+            yield mesh, proxy
+
+
+async def test_an_assignment_waits_for_a_store_that_is_away(
+    tmp_path: Path, ceph: CephServer, buckets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with behind_proxy(ceph, tmp_path, buckets, monkeypatch) as (mesh, proxy):
+        upload = (await mesh.upload("weights.pt", b"weights")).name
+        job = await mesh.create(infer_split(upload))
+        proxy.fault = Fault("refuse")
+        async with mesh.runner("ultralytics") as runner:
+            await until(lambda: proxy.fault.struck > 2 * s3_client.TRIES)  # it was asked anew
+            assert runner.assignments.empty()
+            proxy.fault = None
+            assert (await runner.take()).job.name == job.name
+
+
+async def test_a_store_that_hangs_holds_up_nobody_who_needs_none(
+    tmp_path: Path, ceph: CephServer, buckets: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with behind_proxy(ceph, tmp_path, buckets, monkeypatch) as (mesh, proxy):
+        upload = (await mesh.upload("weights.pt", b"weights")).name
+        known = await mesh.create(infer_split(upload))
+        proxy.fault = Fault("hang")
+        waiting = [asyncio.create_task(mesh.create(infer_split(upload))) for _ in range(30)]
+        await until(lambda: proxy.fault.struck >= len(waiting))  # more than the database has places
+        for _ in range(10):
+            assert (await mesh.get(known.name)).name == known.name
+        assert not [task for task in waiting if task.done()]
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not seen():  # noqa: ASYNC110 - the proxy tells nobody
+            await asyncio.sleep(0.02)
+
+
+def infer_split(checkpoint: str) -> job_pb2.Job:
+    images = job_pb2.ImageSource(dataset_images=job_pb2.DatasetImages(dataset="datasets/shapes", split="val"))
+    return job_pb2.Job(framework="ultralytics", infer=job_pb2.InferSpec(checkpoint=checkpoint, images=images))
 
 
 async def test_datasets_jobs_and_files_in_buckets(tmp_path: Path, buckets: dict[str, str]) -> None:
