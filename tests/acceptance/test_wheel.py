@@ -35,5 +35,23 @@ def test_the_wheel_exports_the_same_contracts_as_the_checkout(unpacked: Path, tm
     assert contents(tmp_path / "protos") == contents(tmp_path / "of checkout")
 
 
+DOCUMENT = """
+from gateway.openapi import page
+from gateway.openapi.document import document
+print(page.__file__, (page._OWN / "start.js").is_file(), page._bundle().is_dir())
+print(document()["paths"]["/v1/jobs"]["post"]["summary"])
+"""
+
+
+def test_the_gateway_of_the_wheel_has_its_page_and_the_comments(unpacked: Path, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    command = [sys.executable, "-c", DOCUMENT]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, text=True)
+    assert ran.stdout.splitlines() == [
+        f"{unpacked}/gateway/openapi/page.py True True",
+        "Accepts a job and returns it, stored, in state PENDING or QUEUED.",
+    ], ran.stderr
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
