@@ -70,8 +70,7 @@ async def test_class_folders_become_a_classifier(tmp_path: Path) -> None:
         assert first.tolist() == list(vectors[0].values)
         kept = await training.download("best", tmp_path / "best.safetensors")
         assert kept.stat().st_size > 100_000
+        boxes = job_pb2.TrainSpec(model="yolo11n", task=vision_pb2.TASK_DETECT, dataset=dataset.name)
         with pytest.raises(errors.InvalidRequest, match="labelled for classify, and the job is to detect"):
-            await client.create_job(
-                job_pb2.Job(train=job_pb2.TrainSpec(model="yolo11n", dataset=dataset.name))
-            )
+            await client.create_job(job_pb2.Job(train=boxes))
     print(f"accuracy {learned['accuracy_top1']:.3f}; {len(right)} of {len(found)} new images, {CLASS_NAMES}")
