@@ -174,7 +174,8 @@ class StreamedResponse(Response):
     """The messages of a call, until it ends, the client goes or the gateway stops."""
 
     def __init__(self, context: Context, call: Any, first: "asyncio.Future[Any]", form: Form) -> None:
-        super().__init__(media_type=form.media_type, headers={"Cache-Control": "no-store"})
+        at_once = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # proxies keep nothing back
+        super().__init__(media_type=form.media_type, headers=at_once)
         del self.headers["content-length"]
         self._context, self._call, self._form = context, call, form
         self._next = first

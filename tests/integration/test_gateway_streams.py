@@ -105,10 +105,10 @@ async def test_an_error_before_the_stream_is_an_answer_like_any_other(web: Web, 
 
 async def test_an_error_on_the_way_is_the_last_event_or_line(web: Web, mesh: Mesh, a_train: ATrain) -> None:
     job = await mesh.create(a_train())
-    short = {"Grpc-Timeout": "700m"}
-    *_, last = await seen(web, f"/v1/{job.name}:watch", **short)
-    assert (last.event, last.data["code"]) == ("error", 4)
-    lines = (await web.get(f"/v1/{job.name}:watch", headers=short)).text.splitlines()
+    short, path = {"Grpc-Timeout": "4S"}, f"/v1/{job.name}:watch"
+    told, answer = await asyncio.gather(seen(web, path, **short), web.get(path, headers=short))
+    assert (told[0].id, told[-1].event, told[-1].data["code"]) == ("1", "error", 4)
+    lines = answer.text.splitlines()
     assert json.loads(lines[0])["event"]["sequence"] == "1"
     assert json.loads(lines[-1])["error"]["code"] == 4
 

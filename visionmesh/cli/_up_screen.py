@@ -53,9 +53,8 @@ def facts(mesh: LocalMesh, runners: Sequence[runner_pb2.Runner]) -> list[tuple[s
         ("data", str(mesh.settings.data_dir)),
     ]
     if mesh.http_address:
-        found.insert(
-            1, ("web", f"http://{mesh.http_address}/docs (REST, JSON, event streams; see docs/rest.md)")
-        )
+        text = f"http://{mesh.http_address}/docs (REST, JSON, event streams; this machine only)"
+        found.insert(1, ("web", text))
     stores = [("datasets", mesh.settings.datasets), ("artifacts", mesh.settings.artifacts)]
     found += [(name, url) for name, url in stores if url]
     if mesh.upgrade is not None:
