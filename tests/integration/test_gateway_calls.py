@@ -207,6 +207,13 @@ async def delete_dataset(web: Web, world: World) -> None:
     assert (await web.delete(f"/v1/{world.unlabelled}")).json() == {}
 
 
+async def list_media_items(web: Web, world: World) -> None:
+    asked = [("ids", "a"), ("ids", "b"), ("state", "MEDIA_ITEM_STATE_SYNCED")]
+    answer = await web.get("/v1/mediaItems", params=asked)
+    assert answer.json() == {"items": [], "nextPageToken": ""}
+    assert (await web.get("/v1/mediaItems?state=99")).status_code == 400
+
+
 CASES = {
     "CreateJob": create_job,
     "GetJob": get_job,
@@ -235,6 +242,7 @@ CASES = {
     "GetDataset": get_dataset,
     "ListDatasets": list_datasets,
     "DeleteDataset": delete_dataset,
+    "ListMediaItems": list_media_items,
 }
 
 
