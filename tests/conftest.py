@@ -10,6 +10,9 @@ import pytest
 from ceph_server import CephServer
 from postgres_server import INSTALL, PostgresServer, programs, serving
 
+# Before any test imports PyTorch: threads that spin while they wait would starve the tests beside.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 Lack = Callable[[str], None]
 Require = Callable[[str, str], str]
 
