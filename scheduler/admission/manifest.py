@@ -15,6 +15,7 @@ Finding = tuple[Reason, Violation]
 
 _MAX_PROMPT_BYTES = 24 * 1024
 _SHOWN = 12
+_LIKELY = 0.5
 _SHOWN_TEXT = 40
 
 
@@ -221,15 +222,21 @@ def _finite(value: Value) -> bool:
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
-    """A guess at what was meant, and the first of what is known."""
-    everything = sorted(known)
-    if not everything:
+    """A guess at what was meant, and what is known: all of it, or what is spelt most like it."""
+    folded = {known_name.casefold(): known_name for known_name in sorted(known)}
+    if not folded:
         return "It knows none."
-    folded = {known_name.casefold(): known_name for known_name in everything}
-    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
-    guess = f"Did you mean {folded[near[0]]!r}? " if near else ""
-    more = f", and {len(everything) - _SHOWN} more" if len(everything) > _SHOWN else ""
-    return f"{guess}Known: {', '.join(everything[:_SHOWN])}{more}."
+    likeness = difflib.SequenceMatcher(b=name.casefold())
+
+    def unlikeness(known_name: str) -> float:
+        likeness.set_seq1(known_name)
+        return -likeness.ratio()
+
+    near = sorted(folded, key=unlikeness)
+    guess = f"Did you mean {folded[near[0]]!r}? " if unlikeness(near[0]) <= -_LIKELY else ""
+    shown = near[:_SHOWN] if len(folded) > _SHOWN else folded
+    more = f", and {len(folded) - _SHOWN} more" if len(folded) > _SHOWN else ""
+    return f"{guess}Known: {', '.join(folded[known_name] for known_name in shown)}{more}."
 
 
 def _task(task: int) -> str:

@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,19 +12,13 @@ import pytest
 START = 90.0  # seconds: importing a framework on a cold machine takes a while
 
 
-def default_port_is_taken() -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", 50051)) == 0
-
-
-@pytest.mark.timeout(START + 60)
+@pytest.mark.timeout(600)
+@pytest.mark.usefixtures("default_port")
 @pytest.mark.parametrize(
     ("example", "folder"),
     [("vmesh up", ".visionmesh"), ("vmesh up --port 0 --data-dir ./mesh --slots 2", "mesh")],
 )
 def test_example(tmp_path: Path, example: str, folder: str) -> None:
-    if "--port" not in example and default_port_is_taken():
-        pytest.skip("something listens on port 50051 of this machine: stop it, and run the test again")
     process = subprocess.Popen(
         [sys.executable, "-m", "visionmesh.cli", *shlex.split(example)[1:]],
         cwd=tmp_path,

@@ -94,7 +94,7 @@ def test_every_epoch_is_told_once_with_its_metrics(trained: JobRun) -> None:
         assert epoch.learning_rate > 0
         assert epoch.epoch_duration.ToTimedelta().total_seconds() > 0
     assert epochs[-1].eta.ToTimedelta().total_seconds() == 0
-    assert epochs[0].eta.ToTimedelta() > epochs[3].eta.ToTimedelta()
+    assert all(epoch.eta.ToTimedelta().total_seconds() > 0 for epoch in epochs[:-1])
     assert epochs[-1].metrics["train_loss"] < epochs[0].metrics["train_loss"] / 2
 
 

@@ -240,10 +240,13 @@ def test_prompts_need_a_model_that_takes_them() -> None:
     assert text == "no model of ultralytics takes prompts. Leave them out, or choose another framework."
 
 
-def test_long_lists_of_models_are_cut() -> None:
+def test_of_many_models_those_are_told_that_are_spelt_most_alike() -> None:
     many = manifest(models=[runner_pb2.ModelInfo(name=f"model{number:02}") for number in range(20)])
     ((_, _, text),) = found(train(model="model1"), many)
-    assert text.endswith("model10, model11, and 8 more.")
+    assert text.endswith(
+        "Known: model01, model10, model11, model12, model13, model14, model15, "
+        "model16, model17, model18, model19, model00, and 8 more."
+    )
 
 
 def test_defaults_of_a_training() -> None:

@@ -4,7 +4,9 @@ import hashlib
 import inspect
 import itertools
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
@@ -626,6 +628,13 @@ def test_an_unknown_artifact_is_not_found(wire: Wire, tmp_path: Path) -> None:
 
 
 def interrupt_the_main_thread() -> None:
+    """As soon as it waits: a signal that comes just before is only looked at after the wait."""
+    main = threading.main_thread().ident
+    until = time.monotonic() + PATIENCE
+    while sys._current_frames()[main].f_code is not threading.Condition.wait.__code__:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    time.sleep(0.1)  # from its first line to the system's
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
 

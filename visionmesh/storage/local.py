@@ -120,7 +120,7 @@ class LocalStore(ObjectStore):
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
         finally:
-            await asyncio.to_thread(file.close)
+            file.close()  # at once: a thread would never come to it if this is cancelled once more
 
     async def _opened(self, path: Path) -> _files.File:
         """Open in a thread; a caller that goes away meanwhile leaves no open file behind."""
