@@ -4,6 +4,7 @@ import pytest
 import typer
 
 from visionmesh.cli import _specs, _values
+from visionmesh.cli._submit_options import InferOptions
 from visionmesh.v1 import job_pb2, result_pb2
 
 
@@ -43,6 +44,6 @@ def test_what_cannot_be_read_is_named(read, text: str) -> None:
 
 
 def test_boxes_come_before_points() -> None:
-    options = _specs.InferOptions(prompt_box=["1,2,3,4"], prompt_point=["5,6", "7,8"])
+    options = InferOptions(prompt_box=["1,2,3,4"], prompt_point=["5,6", "7,8"])
     spec = _specs.infer_spec(options, job_pb2.ImageSource(), "")
     assert [prompt.WhichOneof("prompt") for prompt in spec.prompts] == ["box", "points", "points"]

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from visionmesh import names
 from visionmesh.cli._sending import Sending
-from visionmesh.cli._specs import ImageOptions
+from visionmesh.cli._submit_options import ImageOptions
 from visionmesh.client import AsyncClient, file_digest, folder_digest, folder_files
 from visionmesh.errors import MeshError
 from visionmesh.v1 import job_pb2

@@ -15,7 +15,7 @@ from visionmesh.cli._live import Board
 from visionmesh.cli._options import JobArgument, MeshOptions, Output, OutputOption
 from visionmesh.cli._result import show_job_result
 from visionmesh.cli._run import Exit, exit_of_state, run
-from visionmesh.cli._specs import (
+from visionmesh.cli._submit_options import (
     DetachOption,
     EmbedOptions,
     FaceOptions,
