@@ -3,25 +3,13 @@
 from pathlib import Path
 
 from fault_mesh import Follower, fault_mesh, followed, state
+from quick_training import QUICK
 
 from visionmesh.shapes import write_shapes
 from visionmesh.v1 import job_pb2
 
 EPOCHS = 5
 PATIENCE = 120.0
-# What learns fast on few images: a step per batch, statistics that follow, colours left alone.
-QUICK = {
-    "nbs": 8,
-    "warmup_epochs": 1,
-    "mosaic": 0,
-    "scale": 0.1,
-    "translate": 0.05,
-    "hsv_h": 0,
-    "hsv_s": 0.1,
-    "hsv_v": 0.1,
-    "cls": 1.0,
-    "bn_momentum": 0.1,
-}
 
 
 def learning() -> job_pb2.Job:

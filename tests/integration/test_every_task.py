@@ -14,6 +14,7 @@ import pytest
 import torch
 from job_recorder import JobRun
 from PIL import Image, ImageDraw
+from quick_training import QUICK
 
 from runners.faces.framework import Faces
 from runners.framework import Framework
@@ -31,19 +32,6 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 
-# Learns shapes in a few epochs; the defaults are made for large datasets.
-QUICK = {
-    "nbs": 8,
-    "warmup_epochs": 1,
-    "mosaic": 0,
-    "scale": 0.1,
-    "translate": 0.05,
-    "hsv_h": 0,
-    "hsv_s": 0.1,
-    "hsv_v": 0.1,
-    "cls": 1.0,
-    "bn_momentum": 0.1,
-}
 BOXES = frozenset({"mAP50", "mAP50-95", "precision", "recall"})
 CLASSES = frozenset({"accuracy_top1", "accuracy_top5", "precision", "recall"})
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from job_recorder import JobRun
+from quick_training import QUICK
 
 from runners.framework import Framework
 from runners.timm.framework import Timm
@@ -21,10 +22,7 @@ DETECTOR: dict[str, Any] = {
     "image_size": 96,
     "optimizer": "AdamW",
     "learning_rate": 0.003,
-    "hyperparameters": {
-        "nbs": 8, "warmup_epochs": 1, "mosaic": 0, "scale": 0.1, "translate": 0.05, "hsv_h": 0,
-        "hsv_s": 0.1, "hsv_v": 0.1, "cls": 1.0, "bn_momentum": 0.1,
-    },
+    "hyperparameters": QUICK,
 }  # fmt: skip
 CLASSIFIER: dict[str, Any] = {
     "batch_size": 8,

@@ -15,6 +15,7 @@ import pytest
 from dataset_copies import as_coco, as_images_json
 from job_recorder import JobRun
 from PIL import Image
+from quick_training import QUICK
 
 from runners.process.errors import Stopped, UserError
 from runners.ultralytics.framework import Ultralytics
@@ -26,21 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.timeout(240),
 ]
-
-# Learns shapes in a few epochs; the defaults are made for large datasets.
-QUICK = {
-    "nbs": 8,
-    "warmup_epochs": 1,
-    "mosaic": 0,
-    "scale": 0.1,
-    "translate": 0.05,
-    "hsv_h": 0,
-    "hsv_s": 0.1,
-    "hsv_v": 0.1,
-    "cls": 1.0,
-    "bn_momentum": 0.1,
-}
-
 
 Run = partial(JobRun, Ultralytics())
 
