@@ -112,7 +112,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _keep(file: Path, folder: Path) -> Path:
-    """Move `file` into `folder`, where nothing changes it."""
+    """Move `file` into `folder`, whole on disk, where nothing changes it."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
     file.chmod(0o444)
     folder.mkdir(exist_ok=True)
     return file.rename(folder / file.name)

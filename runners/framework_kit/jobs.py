@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class Jobs:
 
     def looked(self, kind: str) -> Played:
         """A job that goes through the images from FIRST_INDEX on. Raises Broken for F6 or F26."""
-        made = lambda name: self._looking(kind, name)  # noqa: E731 - as the others
+        made = partial(self._looking, kind)
         played = self.played(f"looked-{kind}", lambda: self._forked_or_anew(made, f"looked-{kind}"))
         if not played.succeeded and self._goes_without_broken(kind):
             raise Broken("F26", f"{kind}: one image that cannot be read ends the job. {played.story()}")

@@ -1,1 +1,1 @@
-"""What frameworks that are made of PyTorch share: devices, datasets, epochs, where a training begins."""
+"""What frameworks that are made of PyTorch share: devices, datasets, processes, where a training begins."""

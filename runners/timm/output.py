@@ -5,7 +5,7 @@ from typing import Any
 
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
-from runners.pytorch.history import History
+from runners.process.history import History
 from runners.timm import classifier
 from runners.timm.classifier import Classifier, State
 

@@ -7,8 +7,8 @@ from runners.process.emitter import Emitter
 from runners.process.entry import run
 from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
+from runners.process.history import History
 from runners.process.hyperparameters import with_types
-from runners.pytorch.history import History
 from runners.pytorch.resuming import NOTHING_TO_RESUME, starting_point
 from runners.timm import manifest
 from visionmesh.v1 import progress_pb2, vision_pb2

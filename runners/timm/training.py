@@ -19,9 +19,9 @@ from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
 from runners.process.errors import UserError
+from runners.process.history import Epoch, History
 from runners.process.rates import Rate
 from runners.pytorch import threads
-from runners.pytorch.history import Epoch, History
 from runners.pytorch.ranks import Ranks
 from runners.timm import classifier, data, measuring
 from runners.timm.classifier import Classifier

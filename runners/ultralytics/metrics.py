@@ -8,7 +8,7 @@ metrics/mAP50(B).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runners.pytorch.history import Epoch, History
+from runners.process.history import Epoch, History
 
 _BOXES = ("precision", "recall", "mAP50", "mAP50-95")
 _CLASSES = ("accuracy_top1", "accuracy_top5")

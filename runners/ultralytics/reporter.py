@@ -8,9 +8,9 @@ from typing import Any
 from runners.process.commands import Commands
 from runners.process.emitter import Emitter
 from runners.process.environment import JobEnvironment
+from runners.process.history import Epoch, History
 from runners.process.rates import Rate
 from runners.pytorch import threads
-from runners.pytorch.history import Epoch, History
 from runners.ultralytics import checkpoints
 from runners.ultralytics.trainer import Callbacks, Training
 from visionmesh.v1 import result_pb2, vision_pb2

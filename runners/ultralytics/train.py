@@ -10,8 +10,8 @@ from runners.process.emitter import Emitter
 from runners.process.entry import run
 from runners.process.environment import JobEnvironment
 from runners.process.errors import Stopped, UserError
+from runners.process.history import History
 from runners.process.hyperparameters import with_types
-from runners.pytorch.history import History
 from runners.pytorch.resuming import NOTHING_TO_RESUME, starting_point
 from runners.ultralytics import dataset, manifest, metrics, models
 from runners.ultralytics.models import Model

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from runners.pytorch.history import Epoch, History
+from runners.process.history import Epoch, History
 from runners.ultralytics.metrics import canonical, default_metric, primary_metrics, read_results
 
 
